@@ -26,57 +26,65 @@ _MOST_TEMPLATES = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
-    """Where turns begin in some lines.
+class _Turns:
+    """The turns in some lines.
 
     Args:
         names: of user and assistant, with their colons.
-        offsets: of the names in the block, in order.
-        is_assistant: whose name each one is.
+        offsets: of the names before the turns, in order.
+        is_assistant: whose turn each is.
+        starts: where the turns begin, without white space around them.
+        stops: where they end.
+        unclear: whether there may be more white space, or none but white space.
+        begin_with_name: whether a speaker's name is what a turn begins with; of an answer it makes a further turn.
     """
 
     names: tuple[bytes, bytes]
     offsets: Offsets
     is_assistant: NDArray[np.bool_]
+    starts: Offsets
+    stops: Offsets
+    unclear: NDArray[np.bool_]
+    begin_with_name: NDArray[np.bool_]
 
     def numbers_from(self, starts: Offsets) -> Offsets:
         """The number of the first name at or after each of some offsets."""
         return np.searchsorted(self.offsets, starts)
 
-    def roles(self, firsts: Offsets, counts: Offsets) -> Offsets:
-        """The roles of some names each, as the bits of a number with a 1 before them."""
+    def roles(self, firsts: Offsets, counts: Offsets) -> list[int]:
+        """The roles of some turns each, as the bits of a number with a 1 before them."""
         found = np.ones(len(firsts), dtype=np.int64)
         for at in range(int(counts.max(initial=0))):
             more = counts > at
             found[more] = 2 * found[more] + self.is_assistant[firsts[more] + at]
-        return found
+        return found.tolist()
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One column of transcripts.
+    """One column of transcripts with the same roles.
 
     Args:
         starts: of the texts.
-        stops: of the texts.
-        names: the offsets of the names in each text, as many in all of them.
+        numbers: of the turns of each text.
         roles: which of them are the assistant's.
     """
 
     starts: Offsets
-    stops: Offsets
-    names: Offsets
+    numbers: Offsets
     roles: tuple[bool, ...]
 
     def of(self, mask: NDArray[np.bool_]) -> "_Column":
-        return _Column(self.starts[mask], self.stops[mask], self.names[mask], self.roles)
+        return _Column(self.starts[mask], self.numbers[mask], self.roles)
 
-    def turns(self, first: int, names: tuple[bytes, bytes]) -> tuple[Offsets, Offsets]:
-        """Where the turns begin and end, from one on, with the white space around them."""
-        lengths = np.array([len(names[is_assistant]) for is_assistant in self.roles])
-        # A name stands behind a line break, which is two characters.
-        stops = np.concatenate([self.names[:, 1:] - 2, self.stops[:, None]], axis=1)
-        return (self.names + lengths)[:, first:], stops[:, first:]
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Transcripts of the same roles, whose prompt is the turns before a boundary."""
+
+    boundary: int
+    chosen: _Column
+    rejected: _Column
 
 
 class TranscriptLines:
@@ -103,114 +111,101 @@ class TranscriptLines:
             quotes: the offsets of their quotes.
         """
         slots = sorted(layout.slots, key=lambda slot: slot.part)  # chosen, rejected
-        starts = [quotes[:, slot.quote] + 1 for slot in slots]
-        stops = [quotes[:, slot.quote + 1] for slot in slots]
-        heads = [_after_space(lines.codes, *one) for one in zip(starts, stops, strict=True)]
+        spans = [(quotes[:, slot.quote] + 1, quotes[:, slot.quote + 1]) for slot in slots]
+        heads = [_after_space(lines.codes, *one) for one in spans]
+        left = np.ones(len(numbers), dtype=np.bool_)
         for speakers in SPEAKERS:
+            if not left.any():
+                return
             user, assistant = (f"{name}:".encode() for name in speakers)
-            begin = np.ones(len(numbers), dtype=np.bool_)
-            for start, head in zip(starts, heads, strict=True):
-                begin &= begin_with(lines.codes, head, user) & _is_at_line(lines.codes, start, head)
+            begin = left.copy()
+            for (starts, _), head in zip(spans, heads, strict=True):
+                begin &= begin_with(lines.codes, head, user) & _is_at_line(lines.codes, starts, head)
+            left &= ~begin
             mine = np.flatnonzero(begin)
             if not len(mine):
                 continue
-            names, doubtful = _names(lines, (user, assistant), np.concatenate([head[mine] for head in heads]))
+            stops = np.concatenate([one[mine] for _, one in spans])
+            turns, doubtful = _turns(lines, (user, assistant), np.concatenate([head[mine] for head in heads]), stops)
             mine = mine[~_has_any(doubtful, lines.begins[numbers[mine]], lines.ends[numbers[mine]])]
-            spans = [(one[mine], other[mine]) for one, other in zip(starts, stops, strict=True)]
-            for places, chosen, rejected in _alike(names, spans):
-                for boundary, same in _boundaries(lines.data, chosen, rejected):
-                    group = _Divided(names.names, boundary, chosen.of(same), rejected.of(same))
-                    found = self._taken(lines, which, layout, numbers[mine[places[same]]], group)
+            for places, chosen, rejected in _alike(turns, [(one[mine], other[mine]) for one, other in spans]):
+                for boundary, same in _boundaries(lines.data, turns, chosen, rejected):
+                    pairs = _Pairs(boundary, chosen.of(same), rejected.of(same))
+                    found = self._taken(lines.data, (which, layout), numbers[mine[places[same]]], turns, pairs)
                     if found is not None:
                         yield found
 
     def _taken(
-        self, lines: ScannedLines, which: int, layout: LineLayout, numbers: Offsets, found: "_Divided"
+        self, data: bytes, of_layout: tuple[int, LineLayout], numbers: Offsets, turns: _Turns, pairs: _Pairs
     ) -> TakenLines | None:
-        plain = ~found.begin_answers_with_name(lines.codes)
-        chosen = _stripped(lines, *found.chosen.turns(0, found.names))
-        rejected = _stripped(lines, *found.rejected.turns(found.boundary, found.names))
-        for one in (chosen, rejected):
-            plain &= ~(one.unclear | (one.starts >= one.stops)).any(axis=1)
-        if found.chosen.roles == found.rejected.roles:
-            plain &= ~_equal(lines.data, chosen.part(found.boundary), rejected)
-        key = which, found.names, found.chosen.roles, found.rejected.roles, found.boundary
+        which, layout = of_layout
+        boundary = pairs.boundary
+        chosen, rejected = pairs.chosen.numbers, pairs.rejected.numbers[:, boundary:]
+        plain = ~(turns.unclear[chosen].any(axis=1) | turns.unclear[rejected].any(axis=1))
+        plain &= ~(turns.begin_with_name[chosen[:, boundary]] | turns.begin_with_name[rejected[:, 0]])
+        if pairs.chosen.roles == pairs.rejected.roles:
+            plain &= ~_equal(data, turns, chosen[:, boundary:], rejected)
+        key = which, turns.names, pairs.chosen.roles, pairs.rejected.roles, boundary
         if key not in self._templates and len(self._templates) < _MOST_TEMPLATES:
-            self._templates[key] = self._template(layout, found)
+            self._templates[key] = self._template(layout, turns.names, pairs)
         template = self._templates.get(key)
         if template is None or not plain.any():
             return None
         in_line = (chosen, rejected) if layout.slots[0].part == "chosen" else (rejected, chosen)
-        starts = np.concatenate([one.starts for one in in_line], axis=1)
-        stops = np.concatenate([one.stops for one in in_line], axis=1)
-        return TakenLines(template, numbers[plain], starts[plain], stops[plain])
+        found = np.concatenate(in_line, axis=1)[plain]
+        return TakenLines(template, numbers[plain], turns.starts[found], turns.stops[found])
 
-    def _template(self, layout: LineLayout, found: "_Divided") -> PairTemplate | None:
+    def _template(self, layout: LineLayout, names: tuple[bytes, bytes], pairs: _Pairs) -> PairTemplate | None:
         """The template of transcripts, from one whose turns are the marks of texts, in the order of the line."""
-        chosen, rejected = len(found.chosen.roles), len(found.rejected.roles) - found.boundary
+        chosen, rejected = len(pairs.chosen.roles), len(pairs.rejected.roles) - pairs.boundary
         is_chosen_first = layout.slots[0].part == "chosen"
         of_chosen = [mark(number + (0 if is_chosen_first else rejected)) for number in range(chosen)]
         of_rejected = [mark(number + (chosen if is_chosen_first else 0)) for number in range(rejected)]
-        turns = {
-            "chosen": (found.chosen.roles, of_chosen),
-            "rejected": (found.rejected.roles, [*of_chosen[: found.boundary], *of_rejected]),
+        texts = {
+            "chosen": zip(pairs.chosen.roles, of_chosen, strict=True),
+            "rejected": zip(pairs.rejected.roles, [*of_chosen[: pairs.boundary], *of_rejected], strict=True),
         }
         marked = {
-            slot.column: "\n\n".join(
-                f"{found.names[role].decode()} {text}" for role, text in zip(*turns[slot.part], strict=True)
-            )
+            slot.column: "\n\n".join(f"{names[role].decode()} {text}" for role, text in texts[slot.part])
             for slot in layout.slots
         }
         return template_of(layout.record, {**layout.record, **marked}, self._mapping)
 
 
-@dataclass(frozen=True, slots=True)
-class _Divided:
-    """Transcripts of the same speakers, whose prompt is the turns before a boundary."""
+def _turns(lines: ScannedLines, names: tuple[bytes, bytes], heads: Offsets, stops: Offsets) -> tuple[_Turns, Offsets]:
+    """The turns whose names stand at the beginnings of texts and behind line breaks.
 
-    names: tuple[bytes, bytes]
-    boundary: int
-    chosen: _Column
-    rejected: _Column
+    Args:
+        lines: the lines.
+        names: of user and assistant.
+        heads: the offsets of the names at the beginnings of texts.
+        stops: where the texts end.
 
-    def begin_answers_with_name(self, codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Whether a speaker's name is what an answer begins with: that makes a further turn of it."""
-        found = np.zeros(len(self.chosen.starts), dtype=np.bool_)
-        for texts in (self.chosen, self.rejected):
-            starts, stops = (one[:, self.boundary] for one in texts.turns(0, self.names))
-            heads = _after_space(codes, starts, stops)
-            for name in self.names:
-                found |= begin_with(codes, heads, name)
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Turns:
-    """Turns without the white space around them, a row for each line; unclear where there may be more of it."""
-
-    starts: Offsets
-    stops: Offsets
-    unclear: NDArray[np.bool_]
-
-    def part(self, first: int) -> "_Turns":
-        return _Turns(self.starts[:, first:], self.stops[:, first:], self.unclear[:, first:])
-
-
-def _names(lines: ScannedLines, names: tuple[bytes, bytes], heads: Offsets) -> tuple[_Names, Offsets]:
-    """The names at the beginnings of texts and behind line breaks; and those with white space before them."""
-    breaks = lines.escaped[lines.codes.take(lines.escaped, mode="clip") == ord("n")]
-    behind = breaks + 1
+    Returns:
+        The turns, and the offsets of names with white space before them.
+    """
+    behind = lines.escaped[lines.codes.take(lines.escaped, mode="clip") == ord("n")] + 1
     users, assistants = (behind[begin_with(lines.codes, behind, name)] for name in names)
     offsets = np.concatenate([users, heads, assistants])
     is_assistant = np.arange(len(offsets)) >= len(users) + len(heads)
     order = np.argsort(offsets, kind="stable")
     order = order[np.diff(offsets[order], prepend=-1) > 0]  # most texts begin with a line break
+    offsets, is_assistant = offsets[order], is_assistant[order]
     after = _after_space(lines.codes, behind, np.full(len(behind), len(lines.codes)))
     after = after[after > behind]
     named = np.concatenate([after[begin_with(lines.codes, after, name)] for name in names])
     # Line breaks are white space as well: what follows the last of them is found already.
     doubtful = np.sort(named[behind.take(np.searchsorted(behind, named), mode="clip") != named])
-    return _Names(names, offsets[order], is_assistant[order]), doubtful
+    # A turn ends with its text, or before the line break, which is two characters, of the next one.
+    text_stops = np.sort(stops).take(np.searchsorted(np.sort(stops), offsets), mode="clip")
+    ends = np.minimum(np.append(offsets[1:] - 2, len(lines.codes)), text_stops)
+    begins = offsets + np.where(is_assistant, len(names[1]), len(names[0]))
+    starts, stripped = _stripped(lines, begins, np.maximum(begins, ends))
+    unclear = starts >= stripped
+    for codes_at in (starts, stripped - 2, stripped - 3):
+        unclear |= _is_wide_space(lines.codes, codes_at)
+    begin_with_name = begin_with(lines.codes, starts, names[0]) | begin_with(lines.codes, starts, names[1])
+    return _Turns(names, offsets, is_assistant, starts, stripped, unclear, begin_with_name), doubtful
 
 
 def _has_any(offsets: Offsets, begins: Offsets, ends: Offsets) -> NDArray[np.bool_]:
@@ -218,28 +213,28 @@ def _has_any(offsets: Offsets, begins: Offsets, ends: Offsets) -> NDArray[np.boo
     return np.searchsorted(offsets, begins) < np.searchsorted(offsets, ends)
 
 
-def _alike(names: _Names, spans: list[tuple[Offsets, Offsets]]) -> Iterator[tuple[Offsets, _Column, _Column]]:
+def _alike(turns: _Turns, spans: list[tuple[Offsets, Offsets]]) -> Iterator[tuple[Offsets, _Column, _Column]]:
     """Lines with the same turns: their places, and their transcripts."""
-    firsts = [names.numbers_from(starts) for starts, _ in spans]
-    counts = [names.numbers_from(stops) - first for (_, stops), first in zip(spans, firsts, strict=True)]
-    short = (counts[0] <= _MOST_TURNS) & (counts[1] <= _MOST_TURNS)
-    places = np.flatnonzero(short)
+    firsts = [turns.numbers_from(starts) for starts, _ in spans]
+    counts = [turns.numbers_from(stops) - first for (_, stops), first in zip(spans, firsts, strict=True)]
+    places = np.flatnonzero((counts[0] <= _MOST_TURNS) & (counts[1] <= _MOST_TURNS))
     firsts, counts = [one[places] for one in firsts], [one[places] for one in counts]
-    roles = [names.roles(*one).tolist() for one in zip(firsts, counts, strict=True)]
+    roles = [turns.roles(*one) for one in zip(firsts, counts, strict=True)]
     kinds: dict[tuple[int, int], list[int]] = {}
     for place, kind in enumerate(zip(*roles, strict=True)):
         kinds.setdefault(kind, []).append(place)
     for found in kinds.values():
         mine = np.array(found)
-        texts = []
-        for (starts, stops), first, count in zip(spans, firsts, counts, strict=True):
+        columns = []
+        for (starts, _), first, count in zip(spans, firsts, counts, strict=True):
             numbers = first[mine][:, None] + np.arange(int(count[mine[0]]))
-            roles_of = tuple(names.is_assistant[numbers[0]].tolist())
-            texts.append(_Column(starts[places[mine]], stops[places[mine]], names.offsets[numbers], roles_of))
-        yield places[mine], texts[0], texts[1]
+            columns.append(_Column(starts[places[mine]], numbers, tuple(turns.is_assistant[numbers[0]].tolist())))
+        yield places[mine], columns[0], columns[1]
 
 
-def _boundaries(data: bytes, chosen: _Column, rejected: _Column) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+def _boundaries(
+    data: bytes, turns: _Turns, chosen: _Column, rejected: _Column
+) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """The number of the turn with which the answers begin, and the lines for which it is that one.
 
     It is the assistant's last turn up to whose name, and with it, the two transcripts are the same.
@@ -248,8 +243,8 @@ def _boundaries(data: bytes, chosen: _Column, rejected: _Column) -> Iterator[tup
     for turn in range(min(len(chosen.roles), len(rejected.roles)) - 1, 0, -1):
         if not chosen.roles[turn] or chosen.roles[: turn + 1] != rejected.roles[: turn + 1]:
             continue
-        lengths = chosen.names[:, turn] - chosen.starts
-        same = left & (lengths == rejected.names[:, turn] - rejected.starts)
+        lengths = turns.offsets[chosen.numbers[:, turn]] - chosen.starts
+        same = left & (lengths == turns.offsets[rejected.numbers[:, turn]] - rejected.starts)
         places = np.flatnonzero(same)
         spans = zip(
             chosen.starts[places].tolist(), rejected.starts[places].tolist(), lengths[places].tolist(), strict=True
@@ -260,12 +255,14 @@ def _boundaries(data: bytes, chosen: _Column, rejected: _Column) -> Iterator[tup
             yield turn, same
 
 
-def _equal(data: bytes, chosen: _Turns, rejected: _Turns) -> NDArray[np.bool_]:
-    """For each line whether all turns of its answers are equal."""
-    found = (chosen.stops - chosen.starts == rejected.stops - rejected.starts).all(axis=1)
+def _equal(data: bytes, turns: _Turns, chosen: Offsets, rejected: Offsets) -> NDArray[np.bool_]:
+    """For each line whether all turns of its answers are equal, by the numbers of these turns."""
+    lengths = turns.stops - turns.starts
+    found = (lengths[chosen] == lengths[rejected]).all(axis=1)
     for place in np.flatnonzero(found).tolist():
-        spans = (one[place].tolist() for one in (chosen.starts, chosen.stops, rejected.starts, rejected.stops))
-        found[place] = all(data[start:stop] == data[begin:end] for start, stop, begin, end in zip(*spans, strict=True))
+        columns = (one[numbers[place]] for numbers in (chosen, rejected) for one in (turns.starts, turns.stops))
+        spans = zip(*(one.tolist() for one in columns), strict=True)
+        found[place] = all(data[start:stop] == data[begin:end] for start, stop, begin, end in spans)
     return found  # type: ignore[no-any-return]
 
 
@@ -288,24 +285,21 @@ def _after_space(codes: NDArray[np.uint8], starts: Offsets, stops: Offsets) -> O
     return found
 
 
-def _stripped(lines: ScannedLines, starts: Offsets, stops: Offsets) -> _Turns:
-    """Turns without the white space of ASCII around them."""
+def _stripped(lines: ScannedLines, starts: Offsets, stops: Offsets) -> tuple[Offsets, Offsets]:
+    """Where texts begin and end without the white space of ASCII around them."""
     codes = lines.codes
-    shape = starts.shape
-    begins, ends = _after_space(codes, starts.ravel(), stops.ravel()), stops.ravel().copy()
+    begins, ends = _after_space(codes, starts, stops), stops.copy()
     moved = np.flatnonzero(begins < ends)
     while len(moved):
         last = ends[moved] - 1
-        is_space = codes[last] == ord(" ")
+        step = (codes[last] == ord(" ")).astype(np.int64)
         # A backslash before a letter begins an escape unless it is escaped itself.
         maybe = np.flatnonzero(_SPACE_ESCAPES[codes[last]] & (codes[last - 1] == ord("\\")))
         escapes = lines.escaped.take(np.searchsorted(lines.escaped, last[maybe]), mode="clip") == last[maybe]
-        step = is_space.astype(np.int64)
         step[maybe[escapes]] = 2
         ends[moved] -= step
         moved = moved[(step > 0) & (begins[moved] < ends[moved])]
-    unclear = _is_wide_space(codes, begins) | _is_wide_space(codes, ends - 2) | _is_wide_space(codes, ends - 3)
-    return _Turns(begins.reshape(shape), ends.reshape(shape), unclear.reshape(shape))
+    return begins, ends
 
 
 def _is_wide_space(codes: NDArray[np.uint8], at: Offsets) -> NDArray[np.bool_]:
