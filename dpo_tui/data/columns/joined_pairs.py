@@ -8,11 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dpo_tui.data.columns.arrow_arrays import arrow_array, binary_scalar
 from dpo_tui.data.columns.pair_template import PairTemplate
 from dpo_tui.data.rows.pair_run import PairRun
 
 MOST_BYTES = 1 << 30
 """Of lines whose pairs are put together at once: Arrow's offsets have 32 bits."""
+_NOTHING = binary_scalar(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ def joined_pairs(data: bytes, groups: Sequence[TakenLines]) -> tuple[NDArray[np.
             for at, piece in enumerate(pieces := group.template.conversations[which]):
                 number = constants[piece] if isinstance(piece, bytes) else 2 * (first_texts[mine] + piece)
                 chosen[ends[mine] - len(pieces) + at] = number
-        offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-        return pc.binary_join(pa.ListArray.from_arrays(offsets, values.take(pa.array(chosen))), b"")
+        offsets = arrow_array(np.concatenate([[0], ends]).astype(np.int32))
+        return pc.binary_join(pa.ListArray.from_arrays(offsets, values.take(arrow_array(chosen))), _NOTHING)
 
     kinds = tuple(one.template.kind for one in groups)
     return unsorted[order], PairRun(conversation(0), conversation(1), conversation(2), kinds, kind_of)

@@ -115,8 +115,8 @@ def _not_utf8(data: bytes, ends: NDArray[np.int64]) -> list[int]:
     """The numbers of lines that are not UTF-8."""
     if data.isascii():
         return []
-    bounds = pa.array(np.array([0, len(data)], dtype=np.int32))
-    whole = pa.Array.from_buffers(pa.string(), 1, [None, bounds.buffers()[1], pa.py_buffer(data)])
+    bounds = pa.py_buffer(np.array([0, len(data)], dtype=np.int32))
+    whole = pa.Array.from_buffers(pa.string(), 1, [None, bounds, pa.py_buffer(data)])
     try:
         whole.validate(full=True)
     except pa.ArrowInvalid:

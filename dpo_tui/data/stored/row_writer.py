@@ -19,6 +19,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dpo_tui.data.columns.arrow_arrays import arrow_array, arrow_texts
 from dpo_tui.data.pairs.row_bytes import row_bytes
 from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.stored.row_cells import (
@@ -150,7 +151,7 @@ class RowWriter:
     def _keep_pairs(self, shapes: NDArray[np.int32], rows: RunColumns) -> None:
         self._behind(self._digest.update, rows.lines)
         self.known["count"] += len(shapes)
-        columns = [*rows.columns, pa.array(shapes)]
+        columns = [*rows.columns, arrow_array(shapes)]
         self._keep(pa.RecordBatch.from_arrays(columns, schema=self._schema), len(rows.lines))
         if self._kept_rows >= _BATCH_ROWS or self._kept_bytes >= _BATCH_BYTES:
             self._flush()
@@ -230,7 +231,7 @@ class RowWriter:
             return
         self._behind(self._digest.update, b"".join(self._lines))
         columns = [self._rows, *self._cells, self._row_shapes]
-        arrays = [_array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        arrays = [_cells(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
         held, self._held = self._held, 0
         for values in (*columns, self._lines):
             values.clear()
@@ -257,11 +258,10 @@ class RowWriter:
         return number
 
 
-def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    if kind != pa.string():
-        return pa.array(values, kind)
-    texts = [value.encode() if isinstance(value, str) else value for value in values]
-    return pa.array(texts, pa.binary()).view(kind)
+def _cells(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():
+        return arrow_texts([value.encode() if isinstance(value, str) else value for value in values])
+    return arrow_array(np.array(values)).cast(kind)
 
 
 def _encodable(text: str) -> str:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dpo_tui.data.columns.arrow_arrays import arrow_array, binary_scalar
 from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.stored.row_cells import PLAIN_MARK
 
@@ -26,7 +27,7 @@ class RunColumns:
 
     def __init__(self, first: int, run: PairRun) -> None:
         conversations = (run.prompts, run.chosen, run.rejected)
-        rows = pa.array(np.arange(first, first + len(run)))
+        rows = arrow_array(np.arange(first, first + len(run)))
         cells = [_joined(PLAIN_MARK.encode(), one).view(pa.string()) for one in conversations]
         self.columns = [rows, *cells, pa.nulls(len(run), pa.string())]
         parts: list[pa.Array | bytes] = [b"[", rows.cast(pa.string()).cast(pa.binary())]
@@ -43,5 +44,5 @@ def offsets_of(array: pa.Array) -> NDArray[np.int64]:
 
 
 def _joined(*parts: pa.Array | bytes) -> pa.Array:
-    values = [pa.scalar(part, pa.binary()) if isinstance(part, bytes) else part for part in parts]
-    return pc.binary_join_element_wise(*values, pa.scalar(b"", pa.binary()))
+    values = [binary_scalar(part) if isinstance(part, bytes) else part for part in parts]
+    return pc.binary_join_element_wise(*values, binary_scalar(b""))
