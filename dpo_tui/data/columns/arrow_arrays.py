@@ -15,13 +15,13 @@ def arrow_array(values: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(found.dtype), len(found), [None, pa.py_buffer(found)])
 
 
-def arrow_texts(texts: list[bytes | None]) -> pa.Array:
+def arrow_texts(values: list[bytes | None]) -> pa.Array:
     """An array of texts in UTF-8, of less than 2 GB together."""
-    present = np.array([text is not None for text in texts], dtype=np.bool_)
-    whole = [text or b"" for text in texts]
+    present = np.array([value is not None for value in values], dtype=np.bool_)
+    whole = [value or b"" for value in values]
     bounds = np.cumsum([0, *map(len, whole)]).astype(np.int32)
     valid = None if present.all() else pa.py_buffer(_bits(present))
-    return pa.Array.from_buffers(pa.string(), len(texts), [valid, pa.py_buffer(bounds), pa.py_buffer(b"".join(whole))])
+    return pa.Array.from_buffers(pa.string(), len(values), [valid, pa.py_buffer(bounds), pa.py_buffer(b"".join(whole))])
 
 
 def _bits(values: NDArray[np.bool_]) -> NDArray[np.uint8]:
