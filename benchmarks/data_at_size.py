@@ -4,8 +4,8 @@
 
 For each number of pairs it makes the file of benchmarks/inspect_data.py, with --form the same pairs in another form,
 and measures, each in a fresh process: `datasets.load_dataset`, the check before a run with an empty cache and again
-with what that left, and the worker's loading of the rows. Memory is anonymous (RssAnon, at its peak): what a process maps from a file, and the system can
-drop, is not in it.
+with what that left, and the worker's loading of the rows. Memory is anonymous (RssAnon, at its peak): what a process
+maps from a file, and the system can drop, is not in it.
 Tokenising is measured on the rows of the file that --tokenise names, after the tokenizer has been warmed up.
 Prints Markdown tables for benchmarks/results/data_at_size.md.
 """

@@ -54,8 +54,10 @@ class TextSlot:
     def is_compared(self, other: "TextSlot") -> bool:
         """Whether reading a row may compare the two texts, to find what prompt and answers have in common.
 
-        That is done from the beginning of two conversations on, or up to their ends.
+        That is done from the beginning of two conversations on, or up to their ends, and not with a text as prompt.
         """
+        if any(slot.part == "prompt" and slot.message is None for slot in (self, other)):
+            return False
         if self.part == other.part or "system" in {self.part, other.part} or self.role != other.role:
             return False
         mine, others = self.message or 0, other.message or 0

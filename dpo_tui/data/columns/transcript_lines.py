@@ -184,18 +184,14 @@ def _turns(lines: ScannedLines, names: tuple[bytes, bytes], heads: Offsets, stop
     Returns:
         The turns, and the offsets of names with white space before them.
     """
-    behind = lines.escaped[lines.codes.take(lines.escaped, mode="clip") == ord("n")] + 1
-    users, assistants = (behind[begin_with(lines.codes, behind, name)] for name in names)
+    colons = np.flatnonzero(lines.codes == ord(":"))
+    (users, odd_users), (assistants, odd_assistants) = (_names(lines, colons, name) for name in names)
     offsets = np.concatenate([users, heads, assistants])
     is_assistant = np.arange(len(offsets)) >= len(users) + len(heads)
     order = np.argsort(offsets, kind="stable")
     order = order[np.diff(offsets[order], prepend=-1) > 0]  # most texts begin with a line break
     offsets, is_assistant = offsets[order], is_assistant[order]
-    after = _after_space(lines.codes, behind, np.full(len(behind), len(lines.codes)))
-    after = after[after > behind]
-    named = np.concatenate([after[begin_with(lines.codes, after, name)] for name in names])
-    # Line breaks are white space as well: what follows the last of them is found already.
-    doubtful = np.sort(named[behind.take(np.searchsorted(behind, named), mode="clip") != named])
+    doubtful = np.sort(np.concatenate([odd_users, odd_assistants]))
     # A turn ends with its text, or before the line break, which is two characters, of the next one.
     text_stops = np.sort(stops).take(np.searchsorted(np.sort(stops), offsets), mode="clip")
     ends = np.minimum(np.append(offsets[1:] - 2, len(lines.codes)), text_stops)
@@ -206,6 +202,26 @@ def _turns(lines: ScannedLines, names: tuple[bytes, bytes], heads: Offsets, stop
         unclear |= _is_wide_space(lines.codes, codes_at)
     begin_with_name = begin_with(lines.codes, starts, names[0]) | begin_with(lines.codes, starts, names[1])
     return _Turns(names, offsets, is_assistant, starts, stripped, unclear, begin_with_name), doubtful
+
+
+def _names(lines: ScannedLines, colons: Offsets, name: bytes) -> tuple[Offsets, Offsets]:
+    """The offsets of a name behind line breaks; and of it behind a line break and spaces or tabs."""
+    codes = lines.codes
+    found = colons - (len(name) - 1)
+    found = found[found > 1]
+    found = found[begin_with(codes, found, name)]
+    is_behind = begin_with(codes, found - 2, b"\\n")
+    behind = found[is_behind]
+    behind = behind[lines.escaped.take(np.searchsorted(lines.escaped, behind - 1), mode="clip") == behind - 1]
+    others = found[~is_behind]
+    before = others.copy()
+    moved = np.arange(len(others))
+    while len(moved):  # ends at a quote at the latest
+        here = before[moved]
+        step = (codes[here - 1] == ord(" ")) + 2 * begin_with(codes, here - 2, b"\\t").astype(np.int64)
+        before[moved] = here - step
+        moved = moved[step > 0]
+    return behind, others[(before < others) & begin_with(codes, before - 2, b"\\n")]
 
 
 def _has_any(offsets: Offsets, begins: Offsets, ends: Offsets) -> NDArray[np.bool_]:
