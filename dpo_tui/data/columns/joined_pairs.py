@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dpo_tui.data.columns.arrow_arrays import arrow_array, binary_scalar
-from dpo_tui.data.columns.pair_template import PairTemplate
-from dpo_tui.data.rows.pair_run import PairRun
+from dpo_tui.data.columns.pair_template import PairTemplate, Piece
+from dpo_tui.data.rows.pair_run import PairRun, Parts
 
 MOST_BYTES = 1 << 30
 """Of lines whose pairs are put together at once: Arrow's offsets have 32 bits."""
@@ -44,6 +44,8 @@ def joined_pairs(data: bytes, groups: Sequence[TakenLines]) -> tuple[NDArray[np.
     Returns:
         The numbers of the lines in order, and their pairs.
     """
+    if len(groups) == 1:
+        return groups[0].numbers, _in_parts(data, groups[0])
     unsorted = np.concatenate([one.numbers for one in groups])
     order = np.argsort(unsorted, kind="stable")
     places = np.split(np.argsort(order, kind="stable"), np.cumsum([len(one.numbers) for one in groups])[:-1])
@@ -68,7 +70,21 @@ def joined_pairs(data: bytes, groups: Sequence[TakenLines]) -> tuple[NDArray[np.
         return pc.binary_join(pa.ListArray.from_arrays(offsets, values.take(arrow_array(chosen))), _NOTHING)
 
     kinds = tuple(one.template.kind for one in groups)
-    return unsorted[order], PairRun(conversation(0), conversation(1), conversation(2), kinds, kind_of)
+    return unsorted[order], PairRun([conversation(0)], [conversation(1)], [conversation(2)], kinds, kind_of)
+
+
+def _in_parts(data: bytes, group: TakenLines) -> PairRun:
+    """The pairs of one template, whose parts are joined later: that saves a copy of them."""
+    bounds = np.stack([group.starts, group.stops], axis=2).astype(np.int32).ravel()
+    values, _ = _values(data, bounds, [])
+    count, texts = group.starts.shape
+
+    def parts(pieces: tuple[Piece, ...]) -> Parts:
+        numbers = 2 * texts * np.arange(count)
+        return [one if isinstance(one, bytes) else values.take(arrow_array(numbers + 2 * one)) for one in pieces]
+
+    prompts, chosen, rejected = map(parts, group.template.conversations)
+    return PairRun(prompts, chosen, rejected, (group.template.kind,), np.zeros(count, dtype=np.int64))
 
 
 def _spread(values: list[np.int64], places: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -88,6 +104,6 @@ def _values(data: bytes, bounds: NDArray[np.int32], constants: list[bytes]) -> t
     """One array whose values are by turns a text and what stands behind it, and then constants; and their numbers."""
     ends = np.cumsum([len(data), *map(len, constants)]).astype(np.int32)
     offsets = np.concatenate([bounds, ends])
-    buffer = pa.py_buffer(b"".join([data, *constants]))
+    buffer = pa.py_buffer(b"".join([data, *constants]) if constants else data)
     values = pa.Array.from_buffers(pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), buffer])
     return values, {constant: len(bounds) + at for at, constant in enumerate(constants)}

@@ -12,6 +12,10 @@ if TYPE_CHECKING:  # numpy and pyarrow are imported for large datasets only
     from numpy.typing import NDArray
 
 
+Parts = list["bytes | pa.BinaryArray"]
+"""Of the texts of some rows: bytes are the same in all rows, an array has a part of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairKind:
     """What some rows have in common.
@@ -32,25 +36,29 @@ class PairRun:
     """Usable pairs, one a row, whose messages have a role and a text and nothing else.
 
     Args:
-        prompts: the JSON texts of the prompts, with sorted keys, as orjson writes them.
+        prompts: the JSON texts of the prompts, with sorted keys, as orjson writes them, in parts to be joined.
         chosen: the preferred answers, in the same form.
         rejected: the other answers.
         kinds: what rows have in common.
         kind_of: the number of each row's kind.
     """
 
-    prompts: "pa.BinaryArray"
-    chosen: "pa.BinaryArray"
-    rejected: "pa.BinaryArray"
+    prompts: "Parts"
+    chosen: "Parts"
+    rejected: "Parts"
     kinds: tuple[PairKind, ...]
     kind_of: "NDArray[np.int64]"
 
     def __len__(self) -> int:
-        return len(self.prompts)
+        return len(self.kind_of)
 
     def part(self, start: int, count: int) -> "PairRun":
         """Some of the rows."""
-        prompts, chosen, rejected = (one.slice(start, count) for one in (self.prompts, self.chosen, self.rejected))
+
+        def of(parts: Parts) -> Parts:
+            return [one if isinstance(one, bytes) else one.slice(start, count) for one in parts]
+
+        prompts, chosen, rejected = map(of, (self.prompts, self.chosen, self.rejected))
         return PairRun(prompts, chosen, rejected, self.kinds, self.kind_of[start : start + count])
 
     def counts(self) -> Iterator[tuple[PairKind, int]]:

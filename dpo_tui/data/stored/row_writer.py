@@ -30,7 +30,7 @@ from dpo_tui.data.stored.row_cells import (
     plain_shape,
     row_shape,
 )
-from dpo_tui.data.stored.run_columns import RunColumns
+from dpo_tui.data.stored.run_columns import RunColumns, joined
 from dpo_tui.data.stored.stored_rows import UNLIKE, RowColumns
 
 FREE_BYTES = 1000**3
@@ -141,7 +141,7 @@ class RowWriter:
             self._collect()
             self._keep_pairs(shapes, RunColumns(first, run))
             return
-        columns = (one.to_pylist() for one in (run.prompts, run.chosen, run.rejected))
+        columns = (joined(*one).to_pylist() for one in (run.prompts, run.chosen, run.rejected))
         for number, (shape, *parts) in enumerate(zip(shapes.tolist(), *columns, strict=True), start=first):
             for cells, part in zip(self._cells, parts, strict=False):
                 cells.append(_PLAIN_MARK_BYTES + part)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dpo_tui.data.columns.arrow_arrays import arrow_array, binary_scalar
-from dpo_tui.data.rows.pair_run import PairRun
+from dpo_tui.data.rows.pair_run import PairRun, Parts
 from dpo_tui.data.stored.row_cells import PLAIN_MARK
 
 
@@ -28,12 +28,12 @@ class RunColumns:
     def __init__(self, first: int, run: PairRun) -> None:
         conversations = (run.prompts, run.chosen, run.rejected)
         rows = arrow_array(np.arange(first, first + len(run)))
-        cells = [_joined(PLAIN_MARK.encode(), one).view(pa.string()) for one in conversations]
+        cells = [joined(PLAIN_MARK.encode(), *one).view(pa.string()) for one in conversations]
         self.columns = [rows, *cells, pa.nulls(len(run), pa.string())]
-        parts: list[pa.Array | bytes] = [b"[", rows.cast(pa.string()).cast(pa.binary())]
+        parts: Parts = [b"[", rows.cast(pa.string()).cast(pa.binary())]
         for one in conversations:
-            parts += [b",", one]
-        lines = _joined(*parts, b",null]\n")
+            parts += [b",", *one]
+        lines = joined(*parts, b",null]\n")
         self.lines = memoryview(lines.buffers()[2])[: int(offsets_of(lines)[-1])]
 
 
@@ -43,6 +43,7 @@ def offsets_of(array: pa.Array) -> NDArray[np.int64]:
     return offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
 
 
-def _joined(*parts: pa.Array | bytes) -> pa.Array:
+def joined(*parts: pa.BinaryArray | bytes) -> pa.BinaryArray:
+    """The texts of rows from their parts, see `pair_run.Parts`."""
     values = [binary_scalar(part) if isinstance(part, bytes) else part for part in parts]
     return pc.binary_join_element_wise(*values, binary_scalar(b""))
