@@ -77,17 +77,7 @@ def verdict(number: int) -> Record:
     return {**texts(number), "winner": ["model_a", "model_b", "tie"][number % 3], "is_tie": number % 7 == 0}
 
 
-FORMS = (
-    messages,
-    ultrafeedback,
-    transcripts,
-    texts,
-    fourth,
-    with_system,
-    prompt_messages,
-    sharegpt,
-    verdict,
-)
+FORMS = (messages, ultrafeedback, transcripts, texts, fourth, with_system, prompt_messages, sharegpt, verdict)
 CALL = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f"}}]}
 SHARED = turns("q", "a")
 ODD_RECORDS: dict[str, Any] = {
