@@ -2,10 +2,10 @@
 
     DPO_TUI_REAL_DATA=… python benchmarks/data_at_size.py --model SMOLLM2 [--pairs 1000 100000 1000000] [--keep DIR]
 
-For each number of pairs it makes the file of benchmarks/inspect_data.py and measures, each in a fresh process:
-`datasets.load_dataset`, the check before a run with an empty cache and again with what that left, and the worker's
-loading of the rows. Memory is anonymous (Pss_Anon of smaps_rollup, at its peak): what a process maps from a file, and
-the system can drop, is not in it.
+For each number of pairs it makes the file of benchmarks/inspect_data.py, with --form the same pairs in another form,
+and measures, each in a fresh process: `datasets.load_dataset`, the check before a run with an empty cache and again
+with what that left, and the worker's loading of the rows. Memory is anonymous (Pss_Anon of smaps_rollup, at its
+peak): what a process maps from a file, and the system can drop, is not in it.
 Tokenising is measured on the rows of the file that --tokenise names, after the tokenizer has been warmed up.
 Prints Markdown tables for benchmarks/results/data_at_size.md.
 """
@@ -18,16 +18,65 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+
+Record = dict[str, Any]
+
+
+def _conversations(row: Record) -> Record:
+    def messages(answer: str) -> list[Record]:
+        return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": answer}]
+
+    return {"chosen": messages(row["chosen"]), "rejected": messages(row["rejected"])}
+
+
+def _ultrafeedback(number: int, row: Record) -> Record:
+    scores = {"score_chosen": 8.0 + number % 3, "score_rejected": 6.5}
+    return {"prompt": row["prompt"], "prompt_id": f"{number:032x}", **_conversations(row), **scores}
+
+
+def _transcripts(row: Record) -> Record:
+    beginning = f"\n\nHuman: {row['prompt']}\n\nAssistant: "
+    return {"chosen": beginning + row["chosen"], "rejected": beginning + row["rejected"]}
+
+
+FORMS: dict[str, Callable[[int, Record], Record]] = {
+    "texts": lambda _, row: row,
+    "messages": lambda _, row: _conversations(row),
+    "ultrafeedback": _ultrafeedback,
+    "transcripts": lambda _, row: _transcripts(row),
+    "fourth-column": lambda number, row: {**row, "source": f"s{number % 7}"},
+}
+"""How a pair can be written, by the names of --form."""
+
+
+def _made_file(folder: Path, pairs: int, form: str) -> Path:
+    """The file of a number of pairs in a form; made unless it is there."""
+    from inspect_data import make_file
+
+    plain = folder / f"pairs-{pairs}.jsonl"
+    if not plain.exists():
+        make_file(plain, pairs, Path(os.environ["DPO_TUI_REAL_DATA"]))
+    if form == "texts":
+        return plain
+    file = folder / f"{form}-{pairs}.jsonl"
+    if not file.exists():
+        with plain.open("rb") as lines, file.open("wb") as written:
+            for number, line in enumerate(lines):
+                written.write(orjson.dumps(FORMS[form](number, orjson.loads(line))) + b"\n")
+    return file
 
 
 @dataclass(frozen=True)
@@ -161,31 +210,31 @@ def _processor_seconds() -> float:
 def _tables(given: argparse.Namespace, folder: Path, home: Path) -> None:
     import shutil
 
-    from inspect_data import make_file
-
-    real = Path(os.environ["DPO_TUI_REAL_DATA"])
     cores = len(os.sched_getaffinity(0))
-    print(f"{cores} cores, load average {os.getloadavg()[0]:.1f} at the start, median of {given.repeat}\n")
-    print("| pairs | what | seconds | ratio | processor s | memory at its peak |")
-    print("|---:|---|---:|---:|---:|---:|")
+    print(
+        f"{given.form}: {cores} cores, load average {os.getloadavg()[0]:.1f} at the start, median of {given.repeat}\n"
+    )
+    print("| pairs | what | seconds | ratio | processor s | ratio | memory at its peak |")
+    print("|---:|---|---:|---:|---:|---:|---:|")
     for pairs in given.pairs:
-        file = folder / f"pairs-{pairs}.jsonl"
-        if not file.exists():
-            make_file(file, pairs, real)
+        file = _made_file(folder, pairs, given.form)
         found: dict[str, list[Cost]] = {}
         for _ in range(given.repeat):
             shutil.rmtree(home, ignore_errors=True)
             for what in ("load", "prepare", "prepare again", "worker"):
                 found.setdefault(what, []).append(measured(what.split()[0], file, given, home))
         base = median(one.seconds for one in found["load"])
+        base_processor = median(one.processor for one in found["load"])
         for what, costs in found.items():
             seconds, processor = median(one.seconds for one in costs), median(one.processor for one in costs)
             peak = median(one.peak for one in costs)
-            print(f"| {pairs:,} | {what} | {seconds:.2f} | {seconds / base:.2f} | {processor:.1f} | {peak:,.0f} MB |")
+            ratios = seconds / base, processor / base_processor
+            print(
+                f"| {pairs:,} | {what} | {seconds:.2f} | {ratios[0]:.2f} | {processor:.2f} | {ratios[1]:.2f} "
+                f"| {peak:,.0f} MB |"
+            )
     if given.tokenise:
-        file = folder / f"pairs-{given.tokenise}.jsonl"
-        if not file.exists():
-            make_file(file, given.tokenise, real)
+        file = _made_file(folder, given.tokenise, given.form)
         costs = []
         for _ in range(given.repeat):
             shutil.rmtree(home, ignore_errors=True)
@@ -202,6 +251,7 @@ def main() -> None:
     """Run the benchmark."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--pairs", type=int, nargs="*", default=[1000, 100_000, 1_000_000])
+    arguments.add_argument("--form", choices=list(FORMS), default="texts", help="how the pairs are written")
     arguments.add_argument("--tokenise", type=int, default=20_000)
     arguments.add_argument("--model", required=True)
     arguments.add_argument("--keep", type=Path, help="keep the synthetic files in this folder, and use them again")

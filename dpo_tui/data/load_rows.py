@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
+from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows_with_warnings
 from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.row_places import RowPlaces
@@ -99,11 +99,13 @@ def load_rows(
     # Of a mix, max_rows is the size of the whole.
     most = None if source.weights else source.max_rows
     for number, row in numbered_rows(files, most, recogniser, notes, first_rows, reading=reading):
-        count = len(row) if type(row) is TextRun else 1
+        count = len(row) if type(row) is PairRun else 1
         total += count
         rows[files[len(first_rows) - 1].part] += count
-        if type(row) is TextRun:
-            reading.add_texts(number, row)
+        if type(row) is PairRun:
+            for kind, found in row.counts():
+                recogniser.count_rows(kind.record, found, kind.format)
+            reading.add_pairs(number, row)
             continue
         if example is None and not isinstance(row, Unreadable):
             example = (number, row)
@@ -187,7 +189,7 @@ def numbered_rows(
         reading: may have other rows made of chunks, and counts them.
 
     Yields:
-        The number, and the row: a record, why it cannot be read, or from the reading several rows as a run of texts.
+        The number, and the row: a record, why it cannot be read, or from the reading several rows as a run of pairs.
     """
     number = 0
     seen = 0
@@ -211,7 +213,7 @@ def numbered_rows(
                     if max_rows is not None and seen >= max_rows:
                         notes += doubtful.notes(number - 1)
                         return
-                    if type(row) is TextRun:
+                    if type(row) is PairRun:
                         run = row if max_rows is None else row.part(0, max_rows - seen)
                         yield number, run
                         number += len(run) - 1

@@ -85,7 +85,10 @@ def without_special_rows(columns: Columns) -> tuple[NDArray[np.int64], tuple[Tex
     special.update(
         index
         for index, first in enumerate(first_characters)
-        if first in FIRST_LETTERS and is_transcript(prompts.texts[index])
+        if (first in FIRST_LETTERS and is_transcript(prompts.texts[index]))
+        or (
+            first == "{" and '"full_text"' in prompts.texts[index]  # a question of WebGPT, an object as text
+        )
     )
     same_hash = np.flatnonzero(chosens.hashes == rejecteds.hashes).tolist()
     special.update(index for index in same_hash if chosens.texts[index] == rejecteds.texts[index])

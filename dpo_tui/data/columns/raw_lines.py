@@ -1,69 +1,65 @@
-"""The texts of JSON lines as they stand in the file, without making objects of them.
+"""The pairs of JSON lines made of their texts as they stand in the file, without making objects of them.
 
-A line of three texts is taken where everything around its texts is byte for byte what it is in the first line, and its
-texts are what orjson would write of them: no escapes but those that JSON demands. Such a text can be stored as it is,
-and to find that out takes a third of the time of parsing and writing it. All other lines are named, for a closer look.
+Lines are taken that fit a layout (:mod:`dpo_tui.data.columns.line_layout`), and whose texts decide nothing about how
+they are read: none is blank, holds a list, or has speakers in it. Such texts can be stored as they are, and to find
+that out takes a fraction of the time of parsing and writing them. All other lines are named, for a closer look.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import orjson
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from dpo_tui.data.columns.columnar_decoder import MixedColumnsError
+from dpo_tui.data.columns.joined_pairs import MOST_BYTES, TakenLines, joined_pairs
+from dpo_tui.data.columns.line_layout import LineLayout, TextSlot, learned_layout
+from dpo_tui.data.columns.pair_template import PairTemplate, template_of_layout
+from dpo_tui.data.columns.scanned_lines import ScannedLines, byte_table
+from dpo_tui.data.columns.transcript_lines import TranscriptLines
 from dpo_tui.data.rows.messages import LIST_STARTS, may_be_messages
+from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.rows.text_lists import may_be_turns
-from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.rows.transcript import FIRST_LETTERS, STARTS, is_transcript
 
-_QUOTES = 12
-"""Of a line with three names and three texts."""
-_AROUND = ((None, 2), (3, 6), (7, 10), (11, None))
-"""What stands around the texts, by the quotes at its two ends: from the beginning of the line, to the end of it."""
-_TEXT_QUOTES = ((2, 3), (6, 7), (10, 11))
-_LEAST_TAKEN = 0.5
+_LEAST_TAKEN = 0.1
 """With a smaller share of such lines in a block, all its lines are parsed together."""
-_MOST_BYTES = (1 << 31) - 1
-"""Of a block: Arrow's offsets have 32 bits."""
-
-
-def _table(characters: bytes) -> NDArray[np.bool_]:
-    found = np.zeros(256, dtype=np.bool_)
-    found[list(characters)] = True
-    return found
-
-
-_ESCAPED = _table(b'"\\nrtbf')
-"""The characters after a backslash where orjson writes an escape; control characters in ``\\u`` are parsed."""
+_MOST_LAYOUTS = 64
+_MOST_TRIED = 32
+"""Lines of a block that layouts are learned from."""
+_MOST_COMPARED = 60
+"""Pairs of texts in a line that are compared."""
+_MOST_TEMPLATES = 1024
 # White space of Unicode begins with these bytes in UTF-8.
-_BLANK_STARTS = bytes([0xC2, 0xE1, 0xE2, 0xE3]) + b" \\"
-_UNUSUAL_STARTS = _table(_BLANK_STARTS + "".join(LIST_STARTS).encode())
-_SPEAKER_STARTS = _table("".join(FIRST_LETTERS).encode())
+_BLANK_STARTS = byte_table(bytes([0xC2, 0xE1, 0xE2, 0xE3]) + b" \\")
+_LIST_STARTS = byte_table("".join(LIST_STARTS).encode())
+_SPEAKER_STARTS = byte_table("".join(FIRST_LETTERS).encode())
 _SPEAKERS = tuple(one.encode() for one in STARTS)
 
 
 @dataclass(frozen=True, slots=True)
 class RawRows:
-    """The lines that were taken, by number from 0, and their texts."""
+    """The lines that were taken, by number from 0, and their pairs."""
 
     numbers: NDArray[np.int64]
-    texts: TextRun
+    pairs: PairRun
 
 
 class RawLines:
-    """Takes lines with one recogniser, which counts the rows that were taken.
+    """Takes lines as a recogniser would read them; rows that are taken are not counted by it.
 
     Args:
-        recogniser: finds the columns of the three texts.
+        recogniser: has the names of columns that the user set.
     """
 
     def __init__(self, recogniser: Recogniser) -> None:
-        self._recogniser = recogniser
+        self._mapping = recogniser.mapping
+        self._recogniser = Recogniser(recogniser.mapping)
+        self._layouts: list[LineLayout] = []
+        self._transcripts = TranscriptLines(recogniser.mapping)
+        self._templates: dict[tuple[int, int], PairTemplate | None] = {}
 
     def rows(self, data: bytes, ends: NDArray[np.int64]) -> RawRows:
         """Take lines.
@@ -73,151 +69,138 @@ class RawLines:
             ends: the offset after each line break, and the end of the data.
 
         Raises:
-            MixedColumnsError: the lines are to be parsed together: the first one has other columns than three texts, or
-                few are like it.
+            MixedColumnsError: the lines are to be parsed together: few can be taken.
         """
-        if len(data) > _MOST_BYTES:
+        if len(data) > MOST_BYTES:
             raise MixedColumnsError
-        try:
-            record = orjson.loads(data[: int(ends[0])])
-        except ValueError as error:
-            raise MixedColumnsError from error
-        if type(record) is not dict or len(record) != len(_TEXT_QUOTES) or set(map(type, record.values())) != {str}:
+        lines = ScannedLines.of(data, ends)
+        groups = [group for which, found in self._fitting(lines) for group in self._taken(lines, which, *found)]
+        if sum(len(group.numbers) for group in groups) < max(1, _LEAST_TAKEN * len(ends)):
             raise MixedColumnsError
-        columns = self._recogniser.only_columns(record)
-        if columns is None or set(columns) != set(record) or self._recogniser.tie_columns(record):
-            raise MixedColumnsError
-        codes = np.frombuffer(data, dtype=np.uint8)
-        numbers, quotes = _alike(codes, ends, _not_utf8(data, ends))
-        starts = [quotes[:, first] + 1 for first, _ in _TEXT_QUOTES]
-        stops = [quotes[:, last] for _, last in _TEXT_QUOTES]
-        order = [list(record).index(name) for name in columns]
-        special = set(_special(data, codes, [(starts[at], stops[at]) for at in order]))
-        if special:
-            plain = np.array([place for place in range(len(numbers)) if place not in special], dtype=np.int64)
-            numbers, quotes = numbers[plain], quotes[plain]
-        if len(numbers) < _LEAST_TAKEN * len(ends):
-            raise MixedColumnsError
-        self._recogniser.count_rows(record, len(numbers))
-        return RawRows(numbers, TextRun(*_cut_out(data, quotes, order)))
+        return RawRows(*joined_pairs(lines.data, groups))
+
+    def _fitting(self, lines: ScannedLines) -> Iterator[tuple[int, tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+        """The number of each layout that lines fit, with these lines and the offsets of their quotes."""
+        left = lines.strict.copy()
+        for which, layout in enumerate(self._layouts):
+            found = layout.fitting(lines, left)
+            left[found[0]] = False
+            if layout.slots and len(found[0]):
+                yield which, found
+        for _ in range(_MOST_TRIED):
+            number = int(np.argmax(left))
+            if not left[number] or len(self._layouts) >= _MOST_LAYOUTS:
+                return
+            left[number] = False
+            learned = learned_layout(lines, number, self._recogniser)
+            if learned is None:
+                continue
+            left[number] = True
+            found = learned.fitting(lines, left)
+            left[found[0]] = False
+            left[number] = False
+            self._layouts.append(learned)
+            if learned.slots and len(found[0]):
+                yield len(self._layouts) - 1, found
+
+    def _taken(
+        self, lines: ScannedLines, which: int, numbers: NDArray[np.int64], quotes: NDArray[np.int64]
+    ) -> Iterator[TakenLines]:
+        """Those lines of a layout that are taken, by the template of their pairs.
+
+        Args:
+            lines: the lines.
+            which: the layout's number.
+            numbers: of the lines that fit the layout.
+            quotes: the offsets of their quotes.
+        """
+        layout = self._layouts[which]
+        if layout.has_two_texts:
+            yield from self._transcripts.taken(lines, which, layout, numbers, quotes)
+            return
+        opening = [slot.quote for slot in layout.slots]
+        starts, stops = quotes[:, opening] + 1, quotes[:, [quote + 1 for quote in opening]]
+        plain = np.ones(len(numbers), dtype=np.bool_)
+        for at, slot in enumerate(layout.slots):
+            plain[list(_special(lines, slot, starts[:, at], stops[:, at]))] = False
+        if not plain.all():
+            numbers, starts, stops = numbers[plain], starts[plain], stops[plain]
+        compared = [
+            (one, other)
+            for other, slot in enumerate(layout.slots)
+            for one in range(other)
+            if slot.is_compared(layout.slots[one])
+        ]
+        if len(compared) > _MOST_COMPARED:
+            return
+        patterns = _equal_texts(lines.data, starts, stops, compared)
+        for pattern in np.unique(patterns).tolist():
+            template = self._template(which, pattern, compared)
+            if template is not None:
+                mine = patterns == pattern
+                yield TakenLines(template, numbers[mine], starts[mine], stops[mine])
+
+    def _template(self, which: int, pattern: int, compared: list[tuple[int, int]]) -> PairTemplate | None:
+        key = which, pattern
+        if key not in self._templates and len(self._templates) < _MOST_TEMPLATES:
+            equal = [pair for bit, pair in enumerate(compared) if pattern >> bit & 1]
+            self._templates[key] = template_of_layout(self._layouts[which], equal, self._mapping)
+        return self._templates.get(key)
 
 
-def _not_utf8(data: bytes, ends: NDArray[np.int64]) -> list[int]:
-    """The numbers of lines that are not UTF-8."""
-    if data.isascii():
-        return []
-    bounds = pa.array(np.array([0, len(data)], dtype=np.int32))
-    whole = pa.Array.from_buffers(pa.string(), 1, [None, bounds.buffers()[1], pa.py_buffer(data)])
-    try:
-        whole.validate(full=True)
-    except pa.ArrowInvalid:
-        begins = [0, *ends.tolist()]
-        return [at for at, (start, end) in enumerate(pairwise(begins)) if not _decodes(data[start:end])]
-    return []
-
-
-def _decodes(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _alike(
-    codes: NDArray[np.uint8], ends: NDArray[np.int64], but: list[int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The lines that are like the first one around their texts, by number, and the offsets of their quotes.
-
-    Args:
-        codes: the lines.
-        ends: of the lines.
-        but: numbers of lines to leave out.
-    """
-    begins = np.concatenate([[0], ends[:-1]])
-    quotes, odd = _quotes(codes)
-    firsts = np.searchsorted(quotes, begins)
-    counts = np.diff(firsts, append=len(quotes))
-    # Control characters stand between texts at most: JSON has none within them.
-    controls = np.diff(np.searchsorted(np.flatnonzero(codes < ord(" ")), np.append(begins, len(codes))))
-    alike = (counts == _QUOTES) & (controls == controls[0])
-    alike[np.searchsorted(ends, odd, side="right")] = False
-    alike[but] = False
-    if not alike[0]:
-        raise MixedColumnsError
-    numbers = np.flatnonzero(alike)
-    found = quotes[firsts[numbers][:, None] + np.arange(_QUOTES)]
-    same = np.ones(len(numbers), dtype=np.bool_)
-    for first, last in _AROUND:
-        starts = begins[numbers] if first is None else found[:, first]
-        stops = ends[numbers] if last is None else found[:, last] + 1
-        model = codes[starts[0] : stops[0]]
-        same &= stops - starts == len(model)
-        places = np.minimum(starts[:, None] + np.arange(len(model)), len(codes) - 1)
-        same &= (codes[places] == model).all(axis=1)
-    return (numbers, found) if same.all() else (numbers[same], found[same])
-
-
-def _quotes(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The offsets of the quotes that are not escaped, and of characters whose escape orjson would not write."""
-    quotes = np.flatnonzero(codes == ord('"'))
-    slashes = np.flatnonzero(codes == ord("\\"))
-    if not len(slashes):
-        return quotes, slashes
-    # Of several backslashes in a row each second one is escaped itself.
-    begins = np.diff(slashes, prepend=-2) != 1
-    first_of_each = slashes[begins][np.cumsum(begins) - 1]
-    escaped = slashes[(slashes - first_of_each) % 2 == 0] + 1
-    characters = codes.take(escaped, mode="clip")
-    in_texts = np.ones(len(quotes), dtype=np.bool_)
-    in_texts[np.searchsorted(quotes, escaped[characters == ord('"')])] = False
-    return quotes[in_texts], np.minimum(escaped[~_ESCAPED[characters]], len(codes) - 1)
-
-
-def _special(
-    data: bytes, codes: NDArray[np.uint8], columns: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
-) -> Iterator[int]:
-    """The places of lines for the recogniser, as `plain_lines.without_special_rows` finds them.
+def _equal_texts(
+    data: bytes, starts: NDArray[np.int64], stops: NDArray[np.int64], compared: list[tuple[int, int]]
+) -> NDArray[np.int64]:
+    """For each line which of its texts are equal, as the bits of a number.
 
     Args:
         data: the lines.
-        codes: the same as numbers.
-        columns: where prompts, chosen and rejected answers begin and end.
+        starts: where their texts begin.
+        stops: where they end.
+        compared: the pairs of texts to compare.
     """
+    found = np.zeros(len(starts), dtype=np.int64)
+    lengths = stops - starts
+    for bit, (one, other) in enumerate(compared):
+        places = np.flatnonzero(lengths[:, one] == lengths[:, other])
+        spans = (column[places, which].tolist() for which in (one, other) for column in (starts, stops))
+        equal = [data[start:stop] == data[begin:end] for start, stop, begin, end in zip(*spans, strict=True)]
+        found[places[np.array(equal, dtype=np.bool_)]] |= np.int64(1 << bit)
+    return found
 
-    def text(start: int, end: int) -> str:
-        return orjson.loads(data[start - 1 : end + 1])  # type: ignore[no-any-return]
 
-    for starts, stops in columns:
-        for place in np.flatnonzero((starts == stops) | _UNUSUAL_STARTS[codes[starts]]).tolist():
-            found = text(int(starts[place]), int(stops[place]))
-            may_be_list = found[:1] in LIST_STARTS and (may_be_messages(found) or may_be_turns(found))
-            if may_be_list or not found or found.isspace():
-                yield place
-    starts, stops = columns[0]
-    first_codes = codes[starts]
+def _special(lines: ScannedLines, slot: TextSlot, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Iterator[int]:
+    """The places of lines with a text that decides how they are read.
+
+    Args:
+        lines: the lines.
+        slot: of the texts.
+        starts: where they begin.
+        stops: where they end.
+    """
+    data, first_codes = lines.data, lines.codes[starts]
+
+    def text(place: int) -> str:
+        return orjson.loads(data[int(starts[place]) - 1 : int(stops[place]) + 1])  # type: ignore[no-any-return]
+
+    is_list_like = slot.message is None and slot.part != "system"
+    unusual = (starts == stops) | _BLANK_STARTS[first_codes]
+    if is_list_like:
+        unusual |= _LIST_STARTS[first_codes]
+    for place in np.flatnonzero(unusual).tolist():
+        found = text(place)
+        if not found or found.isspace() or (is_list_like and (may_be_messages(found) or may_be_turns(found))):
+            yield place
+    if not is_list_like or slot.part != "prompt":
+        return
     for place in np.flatnonzero(_SPEAKER_STARTS[first_codes]).tolist():
-        start = int(starts[place])
-        if data.startswith(_SPEAKERS, start) and is_transcript(text(start, int(stops[place]))):
+        if data.startswith(_SPEAKERS, int(starts[place])) and is_transcript(text(place)):
             yield place
     # White space before the speaker is in an escape, or a space.
     for place in np.flatnonzero((first_codes == ord("\\")) | (first_codes == ord(" "))).tolist():
-        if is_transcript(text(int(starts[place]), int(stops[place]))):
+        if is_transcript(text(place)):
             yield place
-    (chosen, chosen_ends), (rejected, rejected_ends) = columns[1:]
-    for place in np.flatnonzero(chosen_ends - chosen == rejected_ends - rejected).tolist():
-        one = data[int(chosen[place]) : int(chosen_ends[place])]
-        if one == data[int(rejected[place]) : int(rejected_ends[place])]:
+    # WebGPT's questions are objects as text.
+    for place in np.flatnonzero(first_codes == ord("{")).tolist():
+        if b"full_text" in data[int(starts[place]) : int(stops[place])]:
             yield place
-
-
-def _cut_out(data: bytes, quotes: NDArray[np.int64], order: list[int]) -> Iterator[pa.BinaryArray]:
-    """The texts of lines with their quotes, as prompts, chosen and rejected answers."""
-    bounds = np.empty((len(quotes), 2 * len(_TEXT_QUOTES)), dtype=np.int32)
-    for at, (first, last) in enumerate(_TEXT_QUOTES):
-        bounds[:, 2 * at], bounds[:, 2 * at + 1] = quotes[:, first], quotes[:, last] + 1
-    # One array whose values are by turns a text and what stands behind it: the texts are taken out of it.
-    count = max(0, bounds.size - 1)
-    pieces = pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(bounds), pa.py_buffer(data)])
-    for at in order:
-        yield pieces.take(pa.array(np.arange(len(quotes)) * bounds.shape[1] + 2 * at))

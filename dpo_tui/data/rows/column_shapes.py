@@ -74,6 +74,8 @@ class Binding:
         only_columns: the columns of prompt, chosen and rejected; None when any other column but a tie marker matters.
         tie_columns: columns that may call the row a tie, beside a chosen and a rejected answer.
         notes: how the columns are read where they can be read otherwise, in words.
+        alike: whether all records with these columns are read alike: one by one with no look at another column than its
+            prompt, answers and system message, and at those that may call it a tie.
         by_names: whether all records with these columns are read so; otherwise their values decide, too.
         read_answer: returns a record's one answer with the verdict on it, or raises Unreadable; None for pairs.
     """
@@ -85,6 +87,7 @@ class Binding:
     only_columns: tuple[str, str, str] | None = None
     tie_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    alike: bool = False
     by_names: bool = False
     read_answer: Callable[[Record], RawAnswer] | None = field(default=None, repr=False)
 

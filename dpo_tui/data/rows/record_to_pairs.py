@@ -71,12 +71,20 @@ class Recogniser:
         """Columns of such records that may call a row a tie."""
         return self._binding(record).tie_columns
 
-    def count_rows(self, record: Record, count: int) -> None:
+    def alike_columns(self, record: Record) -> dict[str, str] | None:
+        """The column of each part of a pair, if records with these columns are read alike, see `Binding.alike`."""
+        try:
+            binding = self._binding(record)
+        except Unreadable:
+            return None
+        return binding.columns if binding.alike else None
+
+    def count_rows(self, record: Record, count: int, format_name: str = "standard") -> None:
         """Count rows like a record that were read by their columns, as if each had gone through :meth:`pairs`."""
         if count:
             binding = self._binding(record)
-            self.formats["standard"] += count
-            self.evidence.setdefault("standard", binding.columns)
+            self.formats[format_name] += count
+            self.evidence.setdefault(format_name, binding.columns)
 
     def pairs(self, record: Any) -> list[Turns]:
         """The pairs of one record; a ranking of k answers gives up to k(k-1)/2.

@@ -5,11 +5,12 @@ from functools import lru_cache
 
 from dpo_tui.data.pairs.pair import Message, Unreadable
 
-# Names at the start of a line, the user's and the assistant's, of hh-rlhf, Dahoas' sets, WebGPT and prompt files.
-_SPEAKERS = (("Human", "Assistant"), ("User", "Assistant"), ("Question", "Answer"), ("Q", "A"), ("H", "A"))
-STARTS = tuple(f"{user}:" for user, _ in _SPEAKERS)
+# At the start of a line: of hh-rlhf, Dahoas' sets, WebGPT and prompt files.
+SPEAKERS = (("Human", "Assistant"), ("User", "Assistant"), ("Question", "Answer"), ("Q", "A"), ("H", "A"))
+"""The names of user and assistant in transcripts."""
+STARTS = tuple(f"{user}:" for user, _ in SPEAKERS)
 """What a transcript begins with."""
-FIRST_LETTERS = frozenset({user[0] for user, _ in _SPEAKERS} | {"\n", "\r", " ", "\t"})
+FIRST_LETTERS = frozenset({user[0] for user, _ in SPEAKERS} | {"\n", "\r", " ", "\t"})
 """The characters that a transcript can begin with."""
 
 
@@ -52,22 +53,22 @@ def parse_prompt(text: str) -> list[Message]:
     return messages
 
 
-@lru_cache(maxsize=len(_SPEAKERS))
+@lru_cache(maxsize=len(SPEAKERS))
 def _compiled(user: str, assistant: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:^|\n)[ \t]*({user}|{assistant}):")
+    return re.compile(rf"(?:^\s*|\n[ \t]*)({user}|{assistant}):")
 
 
 def _pattern(text: str) -> re.Pattern[str] | None:
     """Matches the start of a turn of the speakers that a text names; None when it is no transcript."""
     head = text.lstrip()
-    for user, assistant in _SPEAKERS:
+    for user, assistant in SPEAKERS:
         if head.startswith(f"{user}:") and f"\n{assistant}:" in text:
             return _compiled(user, assistant)
     return None
 
 
 def _role(name: str) -> str:
-    # Every assistant of _SPEAKERS begins with an A, and no user does.
+    # Every assistant of SPEAKERS begins with an A, and no user does.
     return "assistant" if name.startswith("A") else "user"
 
 

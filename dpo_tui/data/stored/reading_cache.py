@@ -22,8 +22,8 @@ import orjson
 
 from dpo_tui.data.cache_folders import Draft, FolderInUse, data_cache
 from dpo_tui.data.pairs.pair import Pair, RowProblem
+from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.source.chunks import Chunk, LineChunk, RowBatch, rows_with_warnings
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.row_places import RowPlaces
@@ -94,16 +94,16 @@ class Reading(Generic[Item]):
         except OSError as error:
             raise _NotStoredError(str(error.strerror or error)) from error
 
-    def add_texts(self, first: int, run: TextRun) -> None:
-        """Collect usable pairs of three texts, of a large dataset, by the number of the first; see `batches_of`."""
+    def add_pairs(self, first: int, run: PairRun) -> None:
+        """Collect usable pairs that were read together, of a large dataset, by the number of the first row."""
         if self.writer is not None:
             try:
-                self.writer.add_texts(first, run)
+                self.writer.add_pairs(first, run)
             except OSError as error:
                 raise _NotStoredError(str(error.strerror or error)) from error
 
     def batches_of(self, recogniser: Recogniser) -> "Callable[[Chunk], Iterator[RowBatch]]":
-        """What reads the rows of chunks: of pairs that are stored, plain rows as runs of texts, for speed."""
+        """What reads the rows of chunks: of pairs that are stored, plain rows as runs of pairs, for speed."""
         if self.columns is None or self.columns.item is not Pair:
             return rows_with_warnings
         from dpo_tui.data.columns.plain_batches import PlainBatches

@@ -14,11 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from dpo_tui.data.columns.arrow_arrays import arrow_array, arrow_texts
 from dpo_tui.data.pairs.row_bytes import row_bytes
-from dpo_tui.data.rows.text_run import TextRun
+from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.stored.row_cells import (
     PLAIN_MARK,
     UnstorableError,
@@ -27,8 +30,8 @@ from dpo_tui.data.stored.row_cells import (
     plain_shape,
     row_shape,
 )
+from dpo_tui.data.stored.run_columns import RunColumns, joined
 from dpo_tui.data.stored.stored_rows import UNLIKE, RowColumns
-from dpo_tui.data.stored.text_rows import TEXT_ROLES, TextRows
 
 FREE_BYTES = 1000**3
 """Bytes of the disk that are left to others."""
@@ -40,10 +43,8 @@ _BATCH_BYTES = 64 << 20
 _MOST_WAITING = 4
 """Calls that wait for the thread: blocks of some megabytes each."""
 _MOST_SHAPES = 50_000
-_FEW_TEXTS = 64
-"""So few rows of texts are not worth a batch."""
-_TEXTS_SHAPE = (("user", False), None, ("assistant", False), None, ("assistant", False), None)
-"""The shape of a pair of three texts."""
+_FEW_PAIRS = 64
+"""So few rows of a run are not worth a batch."""
 _PLAIN_MARK_BYTES = PLAIN_MARK.encode()
 
 
@@ -121,8 +122,8 @@ class RowWriter:
             cells[at].append(values[at])
         self._finish(item.row, whole, self._shape_number(tuple(shape)))
 
-    def add_texts(self, first: int, run: TextRun) -> None:
-        """Write pairs of three texts that are not blank, as `pair_of` makes messages of them.
+    def add_pairs(self, first: int, run: PairRun) -> None:
+        """Write pairs that were read together.
 
         Args:
             first: number of the first row; the others follow.
@@ -132,23 +133,25 @@ class RowWriter:
             NoRoomError: the disk is nearly full.
             OSError: it cannot be written.
         """
-        if len(run) >= _FEW_TEXTS:
+        examples = [kind.example for kind in run.kinds]
+        found = [row_shape(None, one.prompt, one.chosen, one.rejected) for one in examples]
+        numbers = np.array(list(map(self._shape_number, found)), dtype=np.int32)
+        shapes = numbers[run.kind_of]
+        if len(run) >= _FEW_PAIRS:
             self._collect()
-            self._keep_texts(len(run), TextRows(first, run))
+            self._keep_pairs(shapes, RunColumns(first, run))
             return
-        columns = (one.to_pylist() for one in (run.prompts, run.chosen, run.rejected))
-        for number, triple in enumerate(zip(*columns, strict=True), start=first):
-            parts = [b'[{"content":%b,"role":"%b"}]' % one for one in zip(triple, TEXT_ROLES, strict=True)]
+        columns = (joined(*one).to_pylist() for one in (run.prompts, run.chosen, run.rejected))
+        for number, (shape, *parts) in enumerate(zip(shapes.tolist(), *columns, strict=True), start=first):
             for cells, part in zip(self._cells, parts, strict=False):
                 cells.append(_PLAIN_MARK_BYTES + part)
             self._cells[3].append(None)
-            self._finish(number, b",".join([*parts, b"null"]), self._shape_number(_TEXTS_SHAPE))
+            self._finish(number, b",".join([*parts, b"null"]), shape)
 
-    def _keep_texts(self, count: int, rows: TextRows) -> None:
+    def _keep_pairs(self, shapes: NDArray[np.int32], rows: RunColumns) -> None:
         self._behind(self._digest.update, rows.lines)
-        self.known["count"] += count
-        shapes = pa.repeat(pa.scalar(self._shape_number(_TEXTS_SHAPE), pa.int32()), count)
-        columns = [*rows.columns, shapes]
+        self.known["count"] += len(shapes)
+        columns = [*rows.columns, arrow_array(shapes)]
         self._keep(pa.RecordBatch.from_arrays(columns, schema=self._schema), len(rows.lines))
         if self._kept_rows >= _BATCH_ROWS or self._kept_bytes >= _BATCH_BYTES:
             self._flush()
@@ -228,7 +231,7 @@ class RowWriter:
             return
         self._behind(self._digest.update, b"".join(self._lines))
         columns = [self._rows, *self._cells, self._row_shapes]
-        arrays = [_array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        arrays = [_cells(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
         held, self._held = self._held, 0
         for values in (*columns, self._lines):
             values.clear()
@@ -255,11 +258,10 @@ class RowWriter:
         return number
 
 
-def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    if kind != pa.string():
-        return pa.array(values, kind)
-    texts = [value.encode() if isinstance(value, str) else value for value in values]
-    return pa.array(texts, pa.binary()).view(kind)
+def _cells(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():
+        return arrow_texts([value.encode() if isinstance(value, str) else value for value in values])
+    return arrow_array(np.array(values)).cast(kind)
 
 
 def _encodable(text: str) -> str:

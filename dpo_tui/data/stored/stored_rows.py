@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dpo_tui.data.cache_folders import FolderInUse
+from dpo_tui.data.columns.arrow_arrays import arrow_array
 from dpo_tui.data.pairs.row_bytes import row_bytes
 from dpo_tui.data.stored.row_cells import PLAIN_MARK, messages_of_cell
-from dpo_tui.data.stored.text_rows import offsets_of
+from dpo_tui.data.stored.run_columns import offsets_of
 
 Item = TypeVar("Item")
 ROWS = "rows.arrow"
@@ -239,7 +240,7 @@ class StoredRows(Sequence[Item], Generic[Item]):
             # In order, a slice is a view; `take` copies.
             in_order = local[-1] - local[0] == len(local) - 1 and bool((np.diff(local) == 1).all())
             batch = self.batches[which]
-            yield batch.slice(int(local[0]), len(local)) if in_order else batch.take(pa.array(local))
+            yield batch.slice(int(local[0]), len(local)) if in_order else batch.take(arrow_array(local))
             start = end
 
     def _items(self, batch: pa.RecordBatch) -> Iterator[Item]:

@@ -29,10 +29,15 @@ TAKEN = {
     "odd first characters": line(prompt="\xa0p", chosen=" a", rejected="\n{"),
     "like a speaker": line(prompt="Human: alone", chosen="[1]", rejected="Q: x"),
     "as long as each other": line(chosen="ab", rejected="ba"),
-}
-PARSED = {
     "an escape that JSON does not need": line(chosen="answer").replace(b"answer", b"\\u0061nswer"),
     "an escaped slash": line(chosen="answer").replace(b"answer", b"an\\/swer"),
+    "spaces around it": b"  " + line() + b" ",
+    "another order": orjson.dumps({name: row(0)[name] for name in reversed(NAMES)}),
+    "another column": line(score=1.5),
+    "another text": line(id="x"),
+    "messages": line(chosen=[{"role": "assistant", "content": "a"}]),
+}
+PARSED = {
     "no such escape": line(chosen="answer").replace(b"answer", b"an\\xswer"),
     "half of a surrogate pair": line(chosen="answer").replace(b"answer", b"an\\ud83dswer"),
     "a control character": line(chosen="answer").replace(b"answer", b"an\x02swer"),
@@ -46,16 +51,11 @@ PARSED = {
     "cut off": line()[:-4],
     "a comma behind it": line() + b",",
     "two objects": line() + line(),
-    "spaces around it": b"  " + line() + b" ",
-    "another order": orjson.dumps({name: row(0)[name] for name in reversed(NAMES)}),
-    "another column": line(score=1.5),
-    "another text": line(id="x"),
     "one less": orjson.dumps({"prompt": "p", "chosen": "c"}),
     "another name": line().replace(b"chosen", b"chosem"),
     "a key twice": b'{"prompt":"older",' + line()[1:],
     "not a number": json.dumps(row(0) | {"score": float("nan")}).encode(),
     "a null": line(rejected=None),
-    "messages": line(chosen=[{"role": "assistant", "content": "a"}]),
     "no prompt": line(prompt=""),
     "a blank answer": line(rejected="\u3000\n\xa0"),
     "equal answers": line(chosen="same", rejected="same"),
@@ -70,14 +70,14 @@ PARSED = {
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the rows that were written as texts."""
     found: list[int] = []
-    add_texts = RowWriter.add_texts
+    add_pairs = RowWriter.add_pairs
 
-    def noted(writer: RowWriter, first: int, texts: row_writer.TextRun) -> None:
+    def noted(writer: RowWriter, first: int, texts: row_writer.PairRun) -> None:
         found.extend(range(first, first + len(texts)))
-        add_texts(writer, first, texts)
+        add_pairs(writer, first, texts)
 
-    monkeypatch.setattr(RowWriter, "add_texts", noted)
-    monkeypatch.setattr(row_writer, "_FEW_TEXTS", 5)
+    monkeypatch.setattr(RowWriter, "add_pairs", noted)
+    monkeypatch.setattr(row_writer, "_FEW_PAIRS", 5)
     return found
 
 
@@ -114,7 +114,7 @@ def test_the_last_line_needs_no_break(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\n".join(map(line, range(9))))
     read_both_ways(path, monkeypatch)
-    assert taken == list(range(1, 9))
+    assert taken == list(range(1, 10))
 
 
 @pytest.mark.parametrize("other", [{"ensure_ascii": True}, {"separators": (",", ":"), "ensure_ascii": False}])

@@ -20,7 +20,7 @@ from dpo_tui.data.load_pairs import LoadedPairs, load_pairs
 from dpo_tui.data.load_split import split_of
 from dpo_tui.data.pairs.hold_out_by_prompt import held_out_rows, prompt_id, prompt_key
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.rows.text_run import TextRun
+from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.stored import hold_out, reading_cache, row_writer, views
 from dpo_tui.data.stored.hold_out import held_out_places
@@ -44,7 +44,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_writer, "_BATCH_ROWS", 7)
     for module in (views, hold_out, renderable_pairs):
         monkeypatch.setattr(module, "_BLOCK", 8)
-    monkeypatch.setattr(row_writer, "_FEW_TEXTS", 3)  # of texts between other rows there are more, and fewer
+    monkeypatch.setattr(row_writer, "_FEW_PAIRS", 3)  # of texts between other rows there are more, and fewer
 
 
 def everything_is_large(patch: pytest.MonkeyPatch, *, large: bool = True) -> None:
@@ -240,19 +240,19 @@ def test_what_the_template_refuses_is_left_out_of_stored_rows_too(
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("broken", [False, True])
-def test_plain_rows_are_taken_by_column_unless_a_line_is_broken(
+def test_plain_rows_are_taken_together_also_beside_broken_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
     taken: list[int] = []
-    add_texts = RowWriter.add_texts
+    add_pairs = RowWriter.add_pairs
 
-    def counted(writer: RowWriter, first: int, texts: TextRun) -> None:
+    def counted(writer: RowWriter, first: int, texts: PairRun) -> None:
         taken.extend(range(first, first + len(texts)))
-        add_texts(writer, first, texts)
+        add_pairs(writer, first, texts)
 
-    monkeypatch.setattr(RowWriter, "add_texts", counted)
+    monkeypatch.setattr(RowWriter, "add_pairs", counted)
     load_pairs(Source(str(plain(tmp_path / "rows.jsonl", broken=broken))))
-    assert len(taken) == (0 if broken else 42)
+    assert len(taken) == 36
 
 
 @pytest.mark.usefixtures("large")

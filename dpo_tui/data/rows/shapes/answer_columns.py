@@ -88,6 +88,9 @@ def chosen_and_rejected(record: Record, mapping: ColumnMapping) -> Binding | Non
     if scores:
         columns["scores"] = ", ".join(scores)
     simple = prompts.prompt is not None and prompts.is_prompt_alone and not scores and not whole
+    # Beside a list of answers a number may be a position in it, as the next row may show.
+    by_names = names.find(ANSWER_LISTS) is None or _is_no_number(record[chosen])
+    alike = by_names and not whole and {*prompts.named} <= {"prompt", "system"} and names.find(("history",)) is None
     return Binding(
         "columns",
         columns,
@@ -95,8 +98,8 @@ def chosen_and_rejected(record: Record, mapping: ColumnMapping) -> Binding | Non
         used=frozenset({chosen, rejected, *prompts.named.values(), *(scores or ()), *_recognised_ties(record, ties)}),
         only_columns=(prompts.prompt, chosen, rejected) if simple and prompts.prompt else None,
         tie_columns=ties,
-        # Beside a list of answers a number may be a position in it, as the next row may show.
-        by_names=names.find(ANSWER_LISTS) is None or _is_no_number(record[chosen]),
+        alike=alike,
+        by_names=by_names,
     )
 
 
