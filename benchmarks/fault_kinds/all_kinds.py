@@ -6,6 +6,7 @@ import benchmarks.fault_kinds.hostile_files
 import benchmarks.fault_kinds.kills
 import benchmarks.fault_kinds.limits
 import benchmarks.fault_kinds.machine_identity
+import benchmarks.fault_kinds.memory_group
 import benchmarks.fault_kinds.network_faults
 import benchmarks.fault_kinds.paused
 import benchmarks.fault_kinds.races

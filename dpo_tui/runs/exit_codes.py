@@ -59,7 +59,8 @@ class OutOfMemoryKills:
     """How many processes the kernel's out-of-memory killer has ended; only the difference of two counts means anything.
 
     Args:
-        group: those in this process's control group, which its worker shares; ``None`` where they are not counted.
+        group: those in this process's control group, which its worker mostly shares; ``None`` where they are not
+            counted.
         machine: all of them, whoever's they were; ``None`` where they are not counted.
     """
 
@@ -68,9 +69,10 @@ class OutOfMemoryKills:
 
     def since(self, before: "OutOfMemoryKills") -> bool | None:
         """Whether one was ended in the control group since an earlier count; ``None`` when that is unknown."""
-        if self.group is not None and before.group is not None:
-            return self.group > before.group
-        # On a box that is shared, a kill somewhere is no sign of one here; that there was none is one.
+        if self.group is not None and before.group is not None and self.group > before.group:
+            return True
+        # On a box that is shared, a kill somewhere is no sign of one here; that there was none is one. That none was
+        # counted in this group is not: a step of Slurm and a scope of systemd have groups of their own.
         if self.machine is not None and before.machine is not None and self.machine == before.machine:
             return False
         return None

@@ -64,13 +64,18 @@ def test_where_the_kernel_counts_nothing_the_number_is_not_known(kernel: Staged,
     ("before", "after", "ended_here"),
     [
         ((2, 5), (3, 6), True),
-        ((2, 5), (2, 9), False),
+        ((2, 5), (2, 9), None),
+        ((2, 5), (2, 5), False),
+        ((2, None), (2, None), None),
         ((None, 5), (None, 6), None),
         ((None, 5), (None, 5), False),
         ((None, None), (None, None), None),
         ((2, 5), (None, 6), None),
     ],
-    ids=["here", "elsewhere on the box", "somewhere", "nowhere", "not counted", "not counted any more"],
+    ids=[
+        *("here", "in another group, which may be the worker's own", "in no group", "only here counted"),
+        *("somewhere", "nowhere", "not counted", "not counted any more"),
+    ],
 )
 def test_a_kill_elsewhere_on_the_box_is_no_reason_of_an_end_here(
     before: tuple[int | None, int | None], after: tuple[int | None, int | None], ended_here: bool | None
