@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dpo_tui.errors import DpoTuiError, RunError
 from dpo_tui.groups import early_stop
-from dpo_tui.groups.driver_record import DriverRecord
+from dpo_tui.groups.driver_record import LOCK_DELETED, DriverRecord
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupPlan, read_plan
 from dpo_tui.groups.group_requests import PAUSE, STOP, STOP_NOW, clear_requests, is_requested
@@ -28,6 +28,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_run import create_frozen
 from dpo_tui.runs.process import boot_id, host_name, process_start
 from dpo_tui.runs.signal_wait import SignalWait
+from dpo_tui.runs.state_writer import log_to_stderr
 
 REFUSED_GROUP = 4
 """The driver's exit code when it cannot take the group."""
@@ -97,8 +98,14 @@ class Driver:
         self._record.event("resumed" if resumed else "started", f"drives {len(plan.members)} runs", pid=os.getpid())
 
     def run(self) -> None:
-        """Start runs until none is left, or until asked to stop, and record the end."""
+        """Start runs until none is left, or until asked to stop, and record the end.
+
+        Without its lock it ends and records nothing: another driver may have taken the group.
+        """
         while True:
+            if not run_lock.is_in_place(self._folder.lock):
+                log_to_stderr(LOCK_DELETED)
+                return
             members = self._look()
             if self._signals.terminated:
                 self._end(

@@ -9,6 +9,8 @@ from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.line_log import LineLog, flush_with_patience
 from dpo_tui.runs.state_writer import log_to_stderr
 
+LOCK_DELETED = "its lock was deleted, so that nobody sees this driver and another one can be started: it ends"
+"""What a driver says that finds its folder or lock deleted, or another in their place."""
 _EVENTS_KEPT = 200
 """Events that wait in memory at most while the disk is full."""
 

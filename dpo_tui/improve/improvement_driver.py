@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 
 from dpo_tui.errors import DpoTuiError, RunError
-from dpo_tui.groups.driver_record import DriverRecord
+from dpo_tui.groups.driver_record import LOCK_DELETED, DriverRecord
 from dpo_tui.groups.group_requests import STOP, STOP_NOW, is_requested
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import read_plan
@@ -33,6 +33,7 @@ from dpo_tui.processes.own_children import end_own_children
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.process import boot_id, host_name, process_start
 from dpo_tui.runs.signal_wait import SignalWait
+from dpo_tui.runs.state_writer import log_to_stderr
 
 REFUSED_IMPROVEMENT = 4
 """The driver's exit code when it cannot take the improvement."""
@@ -188,6 +189,8 @@ class ImprovementDriver:
         self._look_at_limits(now, begins)
 
     def _asked_to_stop(self) -> str | None:
+        if not run_lock.is_in_place(self._folder.lock):
+            return LOCK_DELETED
         if self._signals.terminated:
             return "its driver was asked to end, as when the box shuts down"
         if is_requested(self._folder, STOP) or is_requested(self._folder, STOP_NOW):
@@ -216,6 +219,9 @@ class ImprovementDriver:
             raise LimitReachedError(Stop("tokens", sentence))
 
     def _end(self, status: str, reason: str, rule: str = "") -> None:
+        if not run_lock.is_in_place(self._folder.lock):  # another driver may have taken the improvement: it records
+            log_to_stderr(LOCK_DELETED)
+            return
         self._record.update(
             status=status,
             reason=reason,

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dpo_tui.groups.group_state import read_group_state
 from dpo_tui.groups.group_status import group_status
 from dpo_tui.runs import store
+from dpo_tui.runs.process import is_same_process
 from tests.support.nvml_standin import compiler
 from tests.support.repository import ROOT
 from tests.support.supervised_runs import ended, fresh_home, go, holding, state_of, until  # noqa: F401 - a fixture
@@ -121,6 +123,24 @@ def test_a_killed_driver_is_resumed_without_doing_anything_twice(two: Box) -> No
     assert len(store.all_runs()) == 5 and {state_of(run).attempt for run in store.all_runs()} == {1}
     code, _, err = two.run("resume", group.id)
     assert code == 1 and "nothing left to resume" in err
+
+
+def test_a_driver_whose_lock_was_deleted_ends_and_another_does_nothing_twice(two: Box) -> None:
+    """Another driver can take the new lock and start the same runs: `rm -rf` leaves a folder that is written meanwhile."""
+    two.hold()
+    group = two.sweep("--sweep", "beta=0.05,0.1,0.2,0.3,0.4")
+    counted(group, running=2, queued=1)
+    first = read_group_state(group)
+    group.lock.unlink()
+    until(lambda: not is_same_process(first.driver_pid, first.driver_start), "the driver to end")
+    assert group_status(group).status == "lost"
+    assert "its lock was deleted" in group.driver_output.read_text()
+    counted(group, running=2)
+    code, _, err = two.run("resume", group.id, "--detach")
+    assert code == 0, err
+    two.release()
+    assert over(group).counts == {"done": 5}
+    assert len(store.all_runs()) == 5 and {state_of(run).attempt for run in store.all_runs()} == {1}
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from dpo_tui.improve.improvement_status import improvement_status
 from dpo_tui.improve.round_verdicts import win_rate
 from dpo_tui.improve.rounds import run_round
 from dpo_tui.judging.judges.judge import JudgeChoice
-from dpo_tui.runs import store
+from dpo_tui.runs import run_lock, store
 from dpo_tui.runs.atomic_files import read_json
 from tests.support.improvements import KilledError, NoSignals, lines, program, staged
 from tests.support.supervised_runs import until
@@ -159,6 +159,19 @@ def test_the_state_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
     state = json.loads(stage.folder.state.read_text())
     assert state["status"] == "running" and state["step"] == "round 1: sampling answers"
     assert improvement_status(stage.folder).live or improvement_status(stage.folder).status == "lost"
+
+
+def test_a_driver_whose_lock_was_deleted_asks_and_records_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Another driver can take the new lock, and would ask the same."""
+    stage = staged(tmp_path, monkeypatch, rounds=1)
+    assert run_lock.acquire(stage.folder.lock)
+    stage.folder.lock.unlink()
+    assert stage.drive().status == "running", "as it was: what becomes of it the next driver says"
+    assert not stage.folder.start_answers.exists() and "its lock was deleted" in capfd.readouterr().err
+    run_lock.release(stage.folder.lock)
+    assert stage.drive().status == "done"
 
 
 def test_a_stop_ends_a_judge_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
