@@ -126,7 +126,7 @@ def test_a_killed_driver_is_resumed_without_doing_anything_twice(two: Box) -> No
 
 
 def test_a_driver_whose_lock_was_deleted_ends_and_another_does_nothing_twice(two: Box) -> None:
-    """Another driver can take the new lock and start the same runs: `rm -rf` leaves a folder that is written meanwhile."""
+    """Another driver can start the same runs. `rm -rf` leaves a folder that is written meanwhile, without its lock."""
     two.hold()
     group = two.sweep("--sweep", "beta=0.05,0.1,0.2,0.3,0.4")
     counted(group, running=2, queued=1)
