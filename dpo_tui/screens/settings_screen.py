@@ -16,7 +16,7 @@ from dpo_tui import paths
 from dpo_tui.errors import ConfigError
 from dpo_tui.screens.remapped_keys import named_bindings
 from dpo_tui.views.styled_text import Paragraph
-from dpo_tui.views.user_settings import UserSettings, save
+from dpo_tui.views.user_settings import webhook_problem, UserSettings, save
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
@@ -140,7 +140,13 @@ class SettingsScreen(FullScreen):
         elif message.name == "desktop":
             self._apply(replace(self._settings, desktop=value == "yes"))
         elif message.name == "webhook":
-            self._apply(replace(self._settings, webhook=value or None))
+            self._set_webhook(value)
+
+    def _set_webhook(self, url: str) -> None:
+        if (wrong := webhook_problem(url)) is not None:
+            self.notify(f"The webhook is not changed: {wrong}", severity="warning", markup=False)
+            return
+        self._apply(replace(self._settings, webhook=url or None))
 
     def _apply(self, settings: UserSettings) -> None:
         self._settings = settings
@@ -164,7 +170,7 @@ class SettingsScreen(FullScreen):
             return
         typed = await self.app.push_screen_wait(InputDialog("Webhook", message.row.value, "https://…"))
         if typed is not None:
-            self._apply(replace(self._settings, webhook=typed or None))
+            self._set_webhook(typed.strip())
 
     def _save_token(self, token: str) -> None:
         try:

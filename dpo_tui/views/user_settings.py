@@ -58,7 +58,22 @@ def load(path: Path | None = None) -> UserSettings:
             chosen[key] = value
         else:
             problems.append(f"{path}: {key} must be {_TYPE_NAMES[kind]}")
+    if (wrong := webhook_problem(chosen.get("webhook", ""))) is not None:
+        problems.append(f"{path}: nothing will be sent to the webhook: {wrong}")
     return replace(UserSettings(**chosen), problems=tuple(problems))
+
+
+def webhook_problem(url: str) -> str | None:
+    """Why nothing would be sent to a webhook; None where something would, and where there is none."""
+    if not url:
+        return None
+    from dpo_tui.http_post import check_address  # the HTTP client takes 0.1 s to load
+
+    try:
+        check_address(url)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def save(settings: UserSettings, path: Path | None = None) -> None:

@@ -340,6 +340,19 @@ async def test_a_settings_file_that_cannot_be_read_is_not_overwritten_by_a_chang
         assert path.read_text() == 'theme = "dark"\nbell = yes\n'
 
 
+async def test_a_webhook_to_which_nothing_would_be_sent_is_not_taken(home):
+    async with DpoTui(settings=UserSettings()).run_test(size=(100, 40), notifications=True) as pilot:
+        await pilot.press("comma")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SettingsScreen))
+        screen = pilot.app.screen
+        assert isinstance(screen, SettingsScreen)
+        screen._set_webhook("http://hooks.example.com/abc")
+        await until(pilot, lambda: "The webhook is not changed" in screen_text(pilot))
+        assert pilot.app.settings.webhook is None
+        screen._set_webhook("https://hooks.example.com/abc")
+        await until(pilot, lambda: pilot.app.settings.webhook == "https://hooks.example.com/abc")
+
+
 @pytest.mark.parametrize("pasted", ["hf_secret’", "hf_sec ret", "hf_\u200bsecret"])
 async def test_a_pasted_text_that_is_no_token_leaves_the_old_token(home, pasted):
     token = home / "hf" / "token"

@@ -77,3 +77,32 @@ def test_a_notify_that_is_no_table_is_replaced_and_the_rest_stays(path: Path) ->
     path.write_text('notify = "yes"\ntheme = "paper"\n')
     save(replace(load(path), bell=False), path)
     assert (load(path).bell, load(path).theme, load(path).problems) == (False, "paper", ())
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("hooks.example.com/abc", "no http(s) address"),
+        ("http://hooks.example.com/abc", "plain http to another machine"),
+        ("https://me:secret@hooks.example.com/abc", "a user name or password"),
+        ("https://hooks.example.com:99999/abc", "port"),
+    ],
+)
+def test_a_webhook_to_which_nothing_is_sent_is_told_when_the_settings_are_read(
+    path: Path, url: str, wrong: str
+) -> None:
+    """The first notice may come in the night for which it was set."""
+    path.parent.mkdir()
+    path.write_text(f'[notify]\nwebhook = "{url}"\n')
+    (problem,) = load(path).problems
+    assert "nothing will be sent to the webhook" in problem and wrong in problem
+    assert "secret" not in problem
+    save(replace(load(path), bell=False), path)
+    assert url in path.read_text(), "the file is the user's too"
+
+
+@pytest.mark.parametrize("url", ["https://hooks.example.com/abc", "http://127.0.0.1:8080/x", "http://localhost/x"])
+def test_a_webhook_that_can_be_reached_is_none_of_the_problems(path: Path, url: str) -> None:
+    path.parent.mkdir()
+    path.write_text(f'[notify]\nwebhook = "{url}"\n')
+    assert load(path).problems == ()

@@ -159,10 +159,12 @@ def require_special_tokens(tokenizer: TokenizerSettings, config: "Config", *, en
         ends_text: whether rows are plain text, which TRL ends with the end-of-text token.
 
     Raises:
-        ConfigError: ``eos_token`` is not a token, or there is nothing to pad batches or to end texts with.
+        ConfigError: ``eos_token`` or ``[trl] pad_token`` is not a token, or there is nothing to pad batches or to end
+            texts with.
     """
-    if config.eos_token and not tokenizer.has_token(config.eos_token):
-        raise unknown_eos_token(config, tokenizer.added_tokens.values())
+    for name, token in chosen_tokens(config).items():
+        if not tokenizer.has_token(token):
+            raise unknown_token(config, name, token, tokenizer.added_tokens.values())
     if tokenizer.lacks_padding:
         raise no_padding_token(config, tokenizer.added_tokens.values())
     if ends_text and tokenizer.lacks_end:
@@ -172,10 +174,16 @@ def require_special_tokens(tokenizer: TokenizerSettings, config: "Config", *, en
         )
 
 
-def unknown_eos_token(config: "Config", known: Any) -> ConfigError:
-    """The error for an ``eos_token`` that is no token of the model; ``known`` are some that are."""
+def chosen_tokens(config: "Config") -> dict[str, str]:
+    """The tokens that a config chooses in the place of the tokenizer's, by the name of the setting."""
+    chosen = {"eos_token": config.eos_token, "[trl] pad_token": config.trl.get("pad_token")}
+    return {name: str(token) for name, token in chosen.items() if token}
+
+
+def unknown_token(config: "Config", name: str, token: str, known: Any) -> ConfigError:
+    """The error for a chosen token that is no token of the model; ``known`` are some that are."""
     return ConfigError(
-        f"eos_token = {config.eos_token!r}: is no token of {config.model_name}",
+        f"{name} = {token!r}: is no token of {config.model_name}",
         hint=f"Its special tokens are: {_some(known)}",
     )
 

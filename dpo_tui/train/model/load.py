@@ -13,7 +13,7 @@ from dpo_tui.config.library_fields import loading_keywords
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.data.tokens.template_defaults import with_defaults
-from dpo_tui.data.tokens.tokenizer_settings import no_padding_token, unknown_eos_token
+from dpo_tui.data.tokens.tokenizer_settings import chosen_tokens, no_padding_token, unknown_token
 from dpo_tui.errors import TrainingError
 from dpo_tui.text.whole_file import read_whole_text
 from dpo_tui.train.model import varlen_attention
@@ -57,9 +57,10 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
         tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
         notes.append("The tokenizer has no chat template; ChatML is used, and saved with the adapter")
     tokenizer.chat_template = _with_variables(tokenizer.chat_template, config)
+    for name, token in chosen_tokens(config).items():
+        if token not in tokenizer.get_vocab():
+            raise unknown_token(config, name, token, tokenizer.all_special_tokens)
     if config.eos_token:
-        if config.eos_token not in tokenizer.get_vocab():
-            raise unknown_eos_token(config, tokenizer.all_special_tokens)
         tokenizer.eos_token = config.eos_token
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

@@ -167,8 +167,11 @@ def test_plain_text_that_nothing_can_end_is_refused_before_the_start(tiny_model:
     prepare(LoadedConfig(config.model_copy(update={"eos_token": "<|im_end|>"}), None, {}))
 
 
-def test_an_end_token_that_is_none_is_refused_before_the_start(model: Path, tmp_path: Path) -> None:
-    config = make_config(model, write_lines(tmp_path / "p.jsonl", rows(8)), profile="none", eos_token="<|eot_id|>")
+@pytest.mark.parametrize("chosen", [{"eos_token": "<|eot_id|>"}, {"trl": {"pad_token": "<|eot_id|>"}}])
+def test_a_chosen_token_that_is_none_is_refused_before_the_start(
+    chosen: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    config = make_config(model, write_lines(tmp_path / "p.jsonl", rows(8)), profile="none", **chosen)
     for attempt in (lambda: prepare(LoadedConfig(config, None, {})), lambda: load_tokenizer(config)):
         with pytest.raises(ConfigError, match="is no token of"):
             attempt()
