@@ -10,6 +10,7 @@ Memory is in bytes; text shows decimal gigabytes (``bytes / 1e9``), because card
 
 import contextlib
 import importlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -19,7 +20,12 @@ from dpo_tui.hardware.process_description import GpuProcess, describe
 from dpo_tui.text.printable import printable
 
 T = TypeVar("T")
-FaultKind = Literal["no-library", "no-driver", "no-permission", "not-supported", "lost", "missing-function", "other"]
+FaultKind = Literal[
+    "no-library", "no-driver", "no-answer", "no-permission", "not-supported", "lost", "missing-function", "other"
+]
+
+_DEADLINE = 10.0
+"""Seconds after which a driver counts as one that does not answer; eight GPUs without persistence mode take three."""
 
 # NVML return codes (nvml.h, nvmlReturn_t) -> kind of fault and its explanation.
 _FAULTS: dict[int, tuple[FaultKind, str]] = {
@@ -32,6 +38,10 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
     16: ("lost", "the GPU needs a reset"),
     18: ("no-driver", "driver and driver library differ in version: reboot after the driver update"),
 }
+_NO_ANSWER = (
+    f"the NVIDIA driver has not answered for {_DEADLINE:.0f} s: see whether nvidia-smi does, and what dmesg says; "
+    "mostly only a reboot helps"
+)
 
 
 @dataclass(frozen=True)
@@ -132,8 +142,29 @@ def session() -> Iterator[tuple[ModuleType | None, NvmlFault | None]]:
                 binding.nvmlShutdown()
 
 
+_unanswered: threading.Thread | None = None
+
+
 def read() -> Inventory:
-    """Read all values of all GPUs once."""
+    """Read all values of all GPUs once; where the driver does not answer, that is the fault.
+
+    With a GPU in trouble a call into the driver may never return, and nothing ends it: the thread that makes the calls
+    is left behind, and while it waits no other is started.
+    """
+    global _unanswered  # noqa: PLW0603 - there is one driver, and one state of it
+    if _unanswered is not None and _unanswered.is_alive():
+        return Inventory(fault=NvmlFault("no-answer", _NO_ANSWER))
+    found: list[Inventory] = []
+    thread = threading.Thread(target=lambda: found.append(_read_all()), name="nvml", daemon=True)
+    thread.start()
+    thread.join(_DEADLINE)
+    if not found:
+        _unanswered = thread
+        return Inventory(fault=NvmlFault("no-answer", _NO_ANSWER))
+    return found[0]
+
+
+def _read_all() -> Inventory:
     with session() as (binding, fault):
         if binding is None:
             return Inventory(fault=fault)

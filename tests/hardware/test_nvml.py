@@ -1,13 +1,17 @@
 """Machines with GPUs of every kind: the real NVML binding on a stand-in for the driver library."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dpo_tui.demo.assets import model_dir, pairs_file
+from dpo_tui.hardware import nvml
 from tests.support.nvml_standin import SCENARIOS, compiler, machine
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler here to build the stand-in driver library")
@@ -242,3 +246,58 @@ def test_hub_tokens_on_a_command_line_are_not_shown() -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+SILENT = """
+from dpo_tui.hardware import nvml
+nvml._DEADLINE = 0.3
+from dpo_tui.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["hardware"], 0, "nvidia-smi"),
+        (["hardware", "--json"], 0, "has not answered"),
+        (["doctor"], 1, "dmesg"),
+        (["train", "c.toml", "--dry-run"], 0, "No GPU is used: the NVIDIA driver has not answered"),
+    ],
+)
+def test_a_driver_that_does_not_answer_holds_no_command(
+    command: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    """Every call into it waits for ever, as one does with a GPU in trouble."""
+    environment = machine("rtx4090", tmp_path)
+    description = Path(environment["NVML_STANDIN"])
+    description.unlink()
+    os.mkfifo(description)  # whoever opens a pipe that nobody writes to waits for ever
+    config = {"model_name": str(model_dir()), "dataset": str(pairs_file())}
+    (tmp_path / "c.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in config.items()))
+    finished = subprocess.run(
+        [sys.executable, "-c", SILENT, *command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode == code, finished.stderr
+    assert said in " ".join((finished.stdout + finished.stderr).split())
+
+
+def test_a_driver_that_does_not_answer_is_asked_by_one_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen that looks again and again would otherwise leave a thread behind each time."""
+    answer = threading.Event()
+    monkeypatch.setattr(nvml, "_DEADLINE", 0.01)
+    monkeypatch.setattr(nvml, "_read_all", lambda: answer.wait(60) and nvml.Inventory())
+    kinds = [fault.kind if (fault := nvml.read().fault) else "" for _ in range(5)]
+    asking = [one for one in threading.enumerate() if one.name == "nvml"]
+    answer.set()
+    for one in asking:
+        one.join()
+    assert (kinds, len(asking)) == (["no-answer"] * 5, 1)
+    monkeypatch.setattr(nvml, "_DEADLINE", 60)
+    assert nvml.read() == nvml.Inventory(), "once it has answered it is asked again"

@@ -18,9 +18,10 @@ def gpu(facts: MachineFacts) -> DoctorFinding:
         fixes = {
             "no-library": "install the NVIDIA driver; in a container, start it with --gpus all",
             "no-driver": "sudo modprobe nvidia, or reboot after a driver update",
+            "no-answer": "nvidia-smi; sudo dmesg | grep -i nvrm; reboot if neither helps",
         }
         message = f"No GPU: {fault.reason}. Training runs on the CPU, which suits the demo and tiny models."
-        status = "fail" if "version" in fault.reason else "warn"
+        status = "fail" if fault.kind == "no-answer" or "version" in fault.reason else "warn"
         return DoctorFinding("gpu", status, message, fixes.get(fault.kind, ""))  # type: ignore[arg-type]
     if not facts.inventory.gpus:
         return DoctorFinding("gpu", "warn", "The driver lists no GPU. Training runs on the CPU.", "nvidia-smi -L")
