@@ -140,7 +140,6 @@ def test_parts_are_chosen_by_letter_or_name_and_keep_their_order() -> None:
     assert [one.letter for one in chosen("speed, a")] == ["a", "d"]
 
 
-@pytest.mark.slow
 def test_the_dry_run_writes_rows_for_every_part_and_the_page(tmp_path: Path) -> None:
     from benchmarks.gpu_parts.registry import PARTS
 
