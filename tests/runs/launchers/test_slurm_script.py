@@ -241,10 +241,8 @@ def test_a_worker_that_the_limit_of_its_job_killed_says_what_to_ask_for(
     submitted: RunFolder, monkeypatch: pytest.MonkeyPatch, kills: int, expected: str
 ) -> None:
     submitted.config.write_text('[slurm]\nmem = "200M"\n')
-    counts = chain([5], repeat(5 + kills))
-    monkeypatch.setattr(
-        "dpo_tui.runs.launchers.local.kernel_oom_kills", lambda: OutOfMemoryKills(group=next(counts), machine=None)
-    )
+    counts = chain([OutOfMemoryKills(5, 9)], repeat(OutOfMemoryKills(5 + kills, 9 + kills)))
+    monkeypatch.setattr("dpo_tui.runs.launchers.local.kernel_oom_kills", lambda: next(counts))
     started = SlurmLauncher().start(submitted, Command(["sh", "-c", "kill -9 $$"], dict(os.environ)))
     returncode = until(started.poll, "the worker's end")
     reason = started.end(returncode).reason
