@@ -40,8 +40,9 @@ pytestmark = pytest.mark.usefixtures("home")
 
 # A launcher as `dpo-tui train` is one: it has the terminal, starts the run, and stays to follow it.
 _LAUNCHER = textwrap.dedent("""
-    import fcntl, sys, termios, time
+    import fcntl, signal, sys, termios, time
     from dpo_tui.runs import start_run, store
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does
     if sys.stdin.isatty():
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     folder = store.create("", name="detached", devices=[])
