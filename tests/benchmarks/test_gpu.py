@@ -140,15 +140,19 @@ def test_parts_are_chosen_by_letter_or_name_and_keep_their_order() -> None:
     assert [one.letter for one in chosen("speed, a")] == ["a", "d"]
 
 
-def test_the_dry_run_writes_rows_for_every_part_and_the_page(tmp_path: Path) -> None:
-    from benchmarks.gpu_parts.registry import PARTS
+@pytest.mark.parametrize(
+    "letters", ["a,d,f", pytest.param("", marks=pytest.mark.slow)], ids=["machine, speed, exactness", "all"]
+)
+def test_the_dry_run_writes_rows_for_every_part_and_the_page(letters: str, tmp_path: Path) -> None:
+    from benchmarks.gpu_parts.registry import PARTS, chosen
 
-    done = run("--dry-run", "--out", str(tmp_path))
+    parts = chosen(letters) if letters else PARTS
+    done = run("--dry-run", "--out", str(tmp_path), *(["--parts", letters] if letters else []))
     lines = results(tmp_path / "gpu.jsonl")
     log = (tmp_path / "gpu.log").read_text(encoding="utf-8")
-    assert outcomes(lines) == {one.letter: "done" for one in PARTS}, log[-3000:]
+    assert outcomes(lines) == {one.letter: "done" for one in parts}, log[-3000:]
     assert not [line for line in lines if "error" in line and isinstance(line["error"], str)], log[-3000:]
-    for one in PARTS:
+    for one in parts:
         measured = [line for line in lines if line.get("part") == one.letter and "seconds" in line and "row" in line]
         assert measured, f"part {one.name} measured nothing"
     assert "torch" in lines[0]["machine"]
