@@ -26,7 +26,7 @@ def set_library_defaults(environment: dict[str, str]) -> None:
 
     - torch's CPU threads sleep while they wait for each other. They spin by default; on cores shared with anything
       else they spin for the time that the other thread would need. Sleeping was 8 to 10 times as fast on two busy
-      cores, and as fast on two idle ones.
+      cores; on idle ones it costs small models time (benchmarks/results/overhead.md).
     - TRL's trainers send nothing. Since 1.16 they tell the Hub the name of the GPU, the number of processes, the
       trainer and the kind of model and data of each run (``BaseTrainer._send_telemetry``).
     """
