@@ -81,6 +81,7 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
         inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
     if vram is None:  # else the GPU that is asked about need not be in this machine
         config = with_counted_gpus(config, inventory)
+        notes = (*notes, *inventory.notes)
     environ: dict[str, str] | None = {} if config.launcher == "slurm" else None
     profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.node_processes)
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from dpo_tui.hardware.nvml import NvmlFault, NvmlQueries, session
+from dpo_tui.hardware.nvml import ANSWER_DEADLINE, NO_ANSWER, NvmlFault, NvmlQueries, session
+
+_STOP_WAIT = 0.5
+"""Seconds that `Sampler.stop` waits for a reading to end; it takes milliseconds, or for ever with a GPU in trouble."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Sampler:
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
+        self._asking_since: float | None = None
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
@@ -59,10 +63,10 @@ class Sampler:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; the history can still be read."""
+        """End the thread; the history can still be read. A thread whose driver does not answer is left behind."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(timeout=5)
+            self._thread.join(_STOP_WAIT)
             self._thread = None
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -80,15 +84,21 @@ class Sampler:
             return sorted(self._rings)
 
     def history(self, gpu: int) -> list[Sample]:
-        """All kept readings of one GPU, oldest first."""
+        """All kept readings of one GPU, oldest first.
+
+        While the driver does not answer, the last one has no values but `NO_ANSWER`: what was read before is not now.
+        """
         with self._lock:
-            return list(self._rings.get(gpu, ()))
+            readings = list(self._rings.get(gpu, ()))
+            since = self._asking_since
+        if since is not None and time.monotonic() - since > ANSWER_DEADLINE:
+            readings.append(Sample(t=time.time(), gpu=gpu, faults={"driver": NO_ANSWER}))
+        return readings
 
     def latest(self, gpu: int) -> Sample | None:
-        """The newest reading of one GPU."""
-        with self._lock:
-            ring = self._rings.get(gpu)
-            return ring[-1] if ring else None
+        """The newest reading of one GPU, as `history` has it."""
+        readings = self.history(gpu)
+        return readings[-1] if readings else None
 
     def _run(self) -> None:
         # NVML handles are valid within a session, so one session lasts as long as the thread.
@@ -106,10 +116,12 @@ class Sampler:
             handles: dict[int, Any] = {}
             power_limits: dict[int, int | None] = {}
             while not self._stop.is_set():
+                self._asking_since = time.monotonic()
                 for index in range(count):
                     sample = _sample(binding, index, handles, power_limits)
                     with self._lock:
                         self._rings.setdefault(index, deque(maxlen=self._history)).append(sample)
+                self._asking_since = None
                 self._ready.set()
                 self._stop.wait(self.interval)
 

@@ -10,13 +10,13 @@ Memory is in bytes; text shows decimal gigabytes (``bytes / 1e9``), because card
 
 import contextlib
 import importlib
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 from dpo_tui.hardware.process_description import GpuProcess, describe
+from dpo_tui.processes.timed_call import TimedCall
 from dpo_tui.text.printable import printable
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ FaultKind = Literal[
     "no-library", "no-driver", "no-answer", "no-permission", "not-supported", "lost", "missing-function", "other"
 ]
 
-_DEADLINE = 10.0
+ANSWER_DEADLINE = 10.0
 """Seconds after which a driver counts as one that does not answer; eight GPUs without persistence mode take three."""
 
 # NVML return codes (nvml.h, nvmlReturn_t) -> kind of fault and its explanation.
@@ -38,10 +38,6 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
     16: ("lost", "the GPU needs a reset"),
     18: ("no-driver", "driver and driver library differ in version: reboot after the driver update"),
 }
-_NO_ANSWER = (
-    f"the NVIDIA driver has not answered for {_DEADLINE:.0f} s: see whether nvidia-smi does, and what dmesg says; "
-    "mostly only a reboot helps"
-)
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,13 @@ class NvmlFault:
 
     kind: FaultKind
     reason: str
+
+
+NO_ANSWER = NvmlFault(
+    "no-answer",
+    f"the NVIDIA driver has not answered for {ANSWER_DEADLINE:.0f} s: see whether nvidia-smi does, and what dmesg "
+    "says; mostly only a reboot helps",
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,13 @@ class Inventory:
     gpus: tuple[Gpu, ...] = ()
     fault: NvmlFault | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for who expects a GPU: its driver is there and does not answer."""
+        if self.fault is None or self.fault.kind != "no-answer":
+            return ()
+        return (f"No GPU is used: {self.fault.reason}",)
+
 
 def fault_of(error: BaseException) -> NvmlFault:
     """Turn an exception of the binding into a fault."""
@@ -142,26 +152,18 @@ def session() -> Iterator[tuple[ModuleType | None, NvmlFault | None]]:
                 binding.nvmlShutdown()
 
 
-_unanswered: threading.Thread | None = None
+_in_time = TimedCall("nvml", ANSWER_DEADLINE)
 
 
 def read() -> Inventory:
     """Read all values of all GPUs once; where the driver does not answer, that is the fault.
 
-    With a GPU in trouble a call into the driver may never return, and nothing ends it: the thread that makes the calls
-    is left behind, and while it waits no other is started.
+    With a GPU in trouble a call into the driver may never return.
     """
-    global _unanswered  # noqa: PLW0603 - there is one driver, and one state of it
-    if _unanswered is not None and _unanswered.is_alive():
-        return Inventory(fault=NvmlFault("no-answer", _NO_ANSWER))
-    found: list[Inventory] = []
-    thread = threading.Thread(target=lambda: found.append(_read_all()), name="nvml", daemon=True)
-    thread.start()
-    thread.join(_DEADLINE)
-    if not found:
-        _unanswered = thread
-        return Inventory(fault=NvmlFault("no-answer", _NO_ANSWER))
-    return found[0]
+    try:
+        return _in_time(_read_all)
+    except TimeoutError:
+        return Inventory(fault=NO_ANSWER)
 
 
 def _read_all() -> Inventory:

@@ -101,7 +101,7 @@ class ImprovementDriver:
         state = read_improvement_state(folder)
         self._work = RoundWork.of(folder, self._progress)
         self._record = DriverRecord(folder, state)
-        self._meter = UsageMeter(state.seconds, state.joules)
+        self._meter = UsageMeter(state.seconds, state.joules, state.unmetered_seconds)
         self._written = self._counted = 0.0
         self._tokens = 0
         self._record.update(
@@ -175,15 +175,15 @@ class ImprovementDriver:
             StopRequestedError: somebody has asked for it.
             LimitReachedError: of time or tokens.
         """
+        if not run_lock.is_in_place(self._folder.lock):  # another driver may write its state: ours must not cover it
+            raise StopRequestedError(LOCK_DELETED)
         kind = step.partition(": ")[2] or step
         self._meter.add(kind, counts=kind != WAITING)
         now = time.monotonic()
         begins = step != self._record.state.step
         if begins or now - self._written >= _WRITE_EVERY:
             self._written = now
-            self._record.update(
-                step=step, done=done, total=total, seconds=dict(self._meter.seconds), joules=self._meter.joules
-            )
+            self._record.update(step=step, done=done, total=total, **self._meter.fields)
         if (asked := self._asked_to_stop()) is not None:
             raise StopRequestedError(asked)
         self._look_at_limits(now, begins)
@@ -227,8 +227,7 @@ class ImprovementDriver:
             reason=reason,
             stop=rule,
             ended_at=time.time(),
-            seconds=dict(self._meter.seconds),
-            joules=self._meter.joules,
+            **self._meter.fields,
         )
         self._record.event(status, reason or status)
         self._write_report()

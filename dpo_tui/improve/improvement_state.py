@@ -26,6 +26,7 @@ class ImprovementState:
         done: how far the step is, of ``total``; both 0 where it has no number.
         seconds: spent in each step, over all drivers.
         joules: used by the GPUs that NVML reads, over all drivers; None where none is read.
+        unmetered_seconds: in which no GPU told its power, of those in ``seconds``.
         stop: which rule ended it, by the name in `dpo_tui.improve.stop_rules`; empty for none.
     """
 
@@ -44,6 +45,7 @@ class ImprovementState:
     total: int = 0
     seconds: dict[str, Any] = field(default_factory=dict)
     joules: float | None = None
+    unmetered_seconds: float = 0.0
     stop: str = ""
 
     def to_dict(self) -> dict[str, Any]:

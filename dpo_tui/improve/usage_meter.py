@@ -31,6 +31,7 @@ class UsageMeter:
     Args:
         seconds: by step, as an earlier driver left them.
         joules: likewise; None where no GPU told its power.
+        unmetered_seconds: likewise, those of which ``joules`` knows nothing, as no GPU told its power then.
         watts: reads the present power.
     """
 
@@ -38,10 +39,12 @@ class UsageMeter:
         self,
         seconds: dict[str, Any],
         joules: float | None,
+        unmetered_seconds: float = 0.0,
         watts: Callable[[], float | None] = gpu_watts,
     ) -> None:
         self.seconds: dict[str, float] = {str(step): float(value) for step, value in seconds.items()}
         self.joules = joules
+        self.unmetered_seconds = unmetered_seconds
         self._watts = watts
         self._power = watts()
         self._power_at = self._at = time.monotonic()
@@ -54,10 +57,19 @@ class UsageMeter:
         if not counts:
             return
         self.seconds[step] = self.seconds.get(step, 0.0) + passed
-        if self._power is not None:
+        if self._power is None:
+            self.unmetered_seconds += passed
+        else:
             self.joules = (self.joules or 0.0) + passed * self._power
-            if now - self._power_at >= _POWER_EVERY:
-                self._power, self._power_at = self._watts() or self._power, now
+        if now - self._power_at >= _POWER_EVERY:
+            self._power, self._power_at = self._watts(), now
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What has been counted, as fields of the improvement's state."""
+        return {
+            "seconds": dict(self.seconds), "joules": self.joules, "unmetered_seconds": self.unmetered_seconds
+        }  # fmt: skip
 
     @property
     def hours(self) -> float:

@@ -25,8 +25,9 @@ def set_library_defaults(environment: dict[str, str]) -> None:
     """Set what libraries of the training stack read from the environment, unless the user has said otherwise.
 
     - torch's CPU threads sleep while they wait for each other. They spin by default; on cores shared with anything
-      else they spin for the time that the other thread would need. Sleeping was 8 to 10 times as fast on two busy
-      cores; on idle ones it costs small models time (benchmarks/results/overhead.md).
+      else they spin for the time that the other thread would need. Sleeping is up to 10 times as fast on two busy
+      cores; on idle ones it costs small models time, and no count of spins is good on both
+      (benchmarks/results/overhead.md).
     - TRL's trainers send nothing. Since 1.16 they tell the Hub the name of the GPU, the number of processes, the
       trainer and the kind of model and data of each run (``BaseTrainer._send_telemetry``).
     """

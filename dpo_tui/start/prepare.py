@@ -333,9 +333,7 @@ def _with_profile_and_devices(
     config, why = with_chosen_parallelism(profile.config, smallest)
     placement = placement_for(config, inventory, ram, os.environ)
     request = DeviceRequest(placement.candidates, placement.count, placement.memory) if placement.candidates else None
-    fault = inventory.fault
-    silent = (f"No GPU is used: {fault.reason}",) if fault is not None and fault.kind == "no-answer" else ()
-    return config, placement.devices, request, (*profile.reasons, *why, *placement.notes, *silent)
+    return config, placement.devices, request, (*profile.reasons, *why, *placement.notes, *inventory.notes)
 
 
 def _inventory(config: Config) -> nvml.Inventory:

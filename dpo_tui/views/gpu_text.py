@@ -90,8 +90,14 @@ def failure_reason(sample: GpuSample) -> str:
     values = (sample.utilisation, sample.memory_used, sample.power, sample.temperature)
     if any(value is not None for value in values) or not sample.faults:
         return ""
-    faults = sorted(sample.faults.values(), key=lambda fault: fault.kind != "lost")
+    faults = sorted(sample.faults.values(), key=lambda fault: fault.kind not in ("lost", "no-answer"))
     return faults[0].reason
+
+
+def _failure_word(sample: GpuSample) -> str:
+    """`failure_reason` in a word or two: ``lost``, ``no answer``, ``silent``."""
+    kinds = {fault.kind for fault in sample.faults.values()}
+    return next((kind.replace("-", " ") for kind in ("lost", "no-answer") if kind in kinds), "silent")
 
 
 def brief(gpu: GpuHistory) -> StyledRow:
@@ -101,7 +107,7 @@ def brief(gpu: GpuHistory) -> StyledRow:
     if now is None:
         return [*row, (gpu.short_name[:20], "name")]
     if failure_reason(now):
-        return [*row, ("lost" if any(fault.kind == "lost" for fault in now.faults.values()) else "silent", "hot")]
+        return [*row, (_failure_word(now), "hot")]
     row.append((f"{_percent(now):>5} ", "value"))
     row.append((f"{(memory_text(now) or '').replace(' GB', 'GB'):>11} ", "value"))
     if now.temperature is not None:
@@ -250,8 +256,11 @@ def gpu_row(gpus: list[GpuHistory], absence: str) -> StyledRow:
         row += [("  " if row else "", "muted"), (f"GPU {gpu.index} {name}  ", "muted")]
         if gpu.samples:
             sample = gpu.samples[-1]
-            load = f"{sample.utilisation} %" if sample.utilisation else "idle"
-            row.append((f"{load}  {memory_text(sample) or ''}", "value"))
+            if failure_reason(sample):
+                row.append((_failure_word(sample), "bad"))
+                continue
+            load = "idle" if sample.utilisation == 0 else _percent(sample)
+            row.append(("  ".join(part for part in (load, memory_text(sample)) if part), "value"))
     if len(gpus) > 2:  # noqa: PLR2004 - the title row has room for two
         row.append((f"  +{len(gpus) - 2}", "muted"))
     return row

@@ -12,6 +12,7 @@ import pytest
 
 from dpo_tui.demo.assets import model_dir, pairs_file
 from dpo_tui.hardware import nvml
+from dpo_tui.processes.timed_call import TimedCall
 from tests.support.nvml_standin import SCENARIOS, compiler, machine
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler here to build the stand-in driver library")
@@ -211,6 +212,33 @@ def test_a_gpu_lost_in_mid_sampling_becomes_a_fault_and_the_thread_lives(tmp_pat
     assert set(found["faults"].values()) == {"lost"}
 
 
+def test_a_driver_that_stops_answering_is_no_reading_and_holds_nobody(tmp_path: Path) -> None:
+    """What was read before is not shown as what is now, and the app can be left."""
+    script = (
+        "import time\n"
+        "from dpo_tui.hardware import gpu_sampler\n"
+        "gpu_sampler.ANSWER_DEADLINE = 0.5\n"
+        "sampler = gpu_sampler.Sampler(interval=0.02)\n"
+        "sampler.start()\n"
+        "while not (last := sampler.latest(0)) or not last.faults:\n"
+        "    time.sleep(0.01)\n"
+        "read = sampler.history(0)[:-1]\n"
+        "begun = time.monotonic()\n"
+        "sampler.stop()\n"
+        "print(last.faults['driver'].kind, last.utilisation, last.t > read[-1].t, len(read), read[-1].utilisation)\n"
+        "print(time.monotonic() - begun < 3)\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        env=machine("hangs-later", tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.stdout.split() == ["no-answer", "None", "True", "4", "0", "True"], finished.stderr
+
+
 def test_the_sampler_on_a_machine_without_a_driver_says_why(tmp_path: Path) -> None:
     script = (
         "from dpo_tui.hardware.gpu_sampler import Sampler\n"
@@ -250,7 +278,7 @@ def test_hub_tokens_on_a_command_line_are_not_shown() -> None:
 
 SILENT = """
 from dpo_tui.hardware import nvml
-nvml._DEADLINE = 0.3
+nvml._in_time.seconds = 0.3
 from dpo_tui.cli import main
 main()
 """
@@ -263,6 +291,7 @@ main()
         (["hardware", "--json"], 0, "has not answered"),
         (["doctor"], 1, "dmesg"),
         (["train", "c.toml", "--dry-run"], 0, "No GPU is used: the NVIDIA driver has not answered"),
+        (["estimate", "c.toml"], 0, "No GPU is used: the NVIDIA driver has not answered"),
     ],
 )
 def test_a_driver_that_does_not_answer_holds_no_command(
@@ -291,7 +320,7 @@ def test_a_driver_that_does_not_answer_holds_no_command(
 def test_a_driver_that_does_not_answer_is_asked_by_one_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A screen that looks again and again would otherwise leave a thread behind each time."""
     answer = threading.Event()
-    monkeypatch.setattr(nvml, "_DEADLINE", 0.01)
+    monkeypatch.setattr(nvml, "_in_time", TimedCall("nvml", 0.01))
     monkeypatch.setattr(nvml, "_read_all", lambda: answer.wait(60) and nvml.Inventory())
     kinds = [fault.kind if (fault := nvml.read().fault) else "" for _ in range(5)]
     asking = [one for one in threading.enumerate() if one.name == "nvml"]
@@ -299,5 +328,5 @@ def test_a_driver_that_does_not_answer_is_asked_by_one_thread_alone(monkeypatch:
     for one in asking:
         one.join()
     assert (kinds, len(asking)) == (["no-answer"] * 5, 1)
-    monkeypatch.setattr(nvml, "_DEADLINE", 60)
+    nvml._in_time.seconds = 60
     assert nvml.read() == nvml.Inventory(), "once it has answered it is asked again"

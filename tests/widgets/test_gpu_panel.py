@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dpo_tui.hardware.nvml import NvmlFault
-from dpo_tui.views.gpu_text import LONGEST, SPAN, GpuHistory, compact, tall
+from dpo_tui.hardware.nvml import NO_ANSWER, NvmlFault
+from dpo_tui.views.gpu_text import LONGEST, SPAN, GpuHistory, brief, compact, gpu_row, tall
 from dpo_tui.views.styled_text import row_width
 from dpo_tui.widgets.gpu_panel import GpuPanel, arrange
 from tests.support.app import ended_run
@@ -142,6 +142,28 @@ def test_what_the_driver_keeps_to_itself_is_named():
     denied = sample(memory_used=None, faults={"memory": NvmlFault("no-permission", "no permission")})
     rows = ["".join(text for text, _ in row) for row in tall(GpuHistory(0, "H100", [denied]), 100)]
     assert "no permission" in rows[1]
+
+
+LOST = NvmlFault("lost", "the GPU is lost")
+HIDDEN = NvmlFault("not-supported", "not supported by this GPU")
+
+
+@pytest.mark.parametrize(
+    ("changed", "title"),
+    [
+        ({"utilisation": 0}, "GPU 0 H100  idle   9.1/12.9 GB"),
+        ({}, "GPU 0 H100  97 %   9.1/12.9 GB"),
+        ({"utilisation": None, "faults": {"utilisation": HIDDEN}}, "GPU 0 H100   9.1/12.9 GB"),
+        ({"faults": {"handle": LOST}}, "GPU 0 H100  lost"),
+        ({"faults": {"driver": NO_ANSWER}}, "GPU 0 H100  no answer"),
+    ],
+)
+def test_a_gpu_that_tells_no_load_is_not_called_idle(changed, title):
+    values = dict.fromkeys(("utilisation", "memory_used", "memory_total", "power", "temperature"))
+    silent = changed.get("faults", {}).keys() & {"handle", "driver"}
+    gpu = GpuHistory(0, "H100", [sample(**(values if silent else {}), **changed)])
+    assert "".join(text for text, _ in gpu_row([gpu], "")) == title
+    assert ("no answer" in brief(gpu)[-1][0]) == ("no answer" in title)
 
 
 def test_a_long_name_gives_way_to_numbers():

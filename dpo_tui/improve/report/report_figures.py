@@ -60,6 +60,7 @@ def report_figures(folder: ImprovementFolder, plan: ImprovementPlan, state: Impr
             "hours": state.hours,
             "sampled_tokens": sampled_tokens(folder),
             "joules": state.joules,
+            "unmetered_seconds": state.unmetered_seconds,
         },
         "files": {
             "prompts_sha256": _sha256(folder.prompts),

@@ -175,6 +175,8 @@ def _cost(figures: Mapping[str, Any]) -> Iterator[str]:
         yield "Energy: not measured, no GPU told its power."
     else:
         yield f"Energy: {cost['joules'] / _KWH:.3f} kWh by all GPUs that NVML lists, whoever used them."
+        if cost["unmetered_seconds"] >= 1:
+            yield f"For {duration(cost['unmetered_seconds'])} of the work no GPU told its power; they are not counted."
 
 
 def _next_steps(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -15,12 +15,15 @@ import torch
 import dpo_tui
 from dpo_tui.config.schema import PASSTHROUGH, Config
 from dpo_tui.data.load_split import SPLIT_VERSION
+from dpo_tui.processes.timed_call import TimedCall
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.runs.start_run import ARGV_VARIABLE
 from dpo_tui.train.model.device import TrainingDevice
 
+_DRIVER_DEADLINE = 10.0
+"""Seconds to wait for the driver to tell its version: a receipt is no reason to hold a training."""
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "tokenizers", "unsloth")
 
 
@@ -150,17 +153,21 @@ def _gpu() -> dict[str, Any]:
         "memory_gb": properties.total_memory / 1e9,
         "capability": f"{properties.major}.{properties.minor}",
         "cuda": torch.version.cuda,
-        "driver": _driver(),
+        "driver": _driver_version(),
     }
 
 
-def _driver() -> str | None:
+def _driver_version() -> str | None:
     try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        text = pynvml.nvmlSystemGetDriverVersion()
-        pynvml.nvmlShutdown()
-    except Exception:  # NVML has its own exceptions, and ctypes raises others where the library does not load
+        return TimedCall("nvml", _DRIVER_DEADLINE)(_nvml_driver_version)
+    except Exception:  # NVML has its own exceptions, ctypes raises others without the library, and a driver may hang
         return None
+
+
+def _nvml_driver_version() -> str:
+    import pynvml
+
+    pynvml.nvmlInit()
+    text = pynvml.nvmlSystemGetDriverVersion()
+    pynvml.nvmlShutdown()
     return text.decode() if isinstance(text, bytes) else str(text)

@@ -69,6 +69,9 @@ SCENARIOS = {
         for index in range(8)
     ),
     "lost": "gpu\nname NVIDIA GeForce RTX 3090\nmemory 24576 24000\ncc 8 6\nlost_after 0\n",
+    "hangs-later": (
+        "gpu\nname NVIDIA GeForce RTX 3090\nmemory 24576 24000\ncc 8 6\nhang nvmlDeviceGetUtilizationRates 4\n"
+    ),
     "lost-later": "gpu\nname NVIDIA GeForce RTX 3090\nmemory 24576 24000\ncc 8 6\nlost_after 20\n",
     "name-bytes": "gpu\nname NVIDIA Tit\\xe1n \\x1b[31mRTX\nmemory 24576 24000\ncc 7 5\n",
     "old-library": "gpu\nname NVIDIA GeForce RTX 3090\nmemory 24576 24000\ncc 8 6\n",

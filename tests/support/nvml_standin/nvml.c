@@ -5,11 +5,13 @@
  *   temperature C | fan PERCENT | clock SM MEM | ecc 0|1 ERRORS | mig 0|1 | instance TOTAL_MIB FREE_MIB UUID
  *   swing PERCENT (utilisation, and power with it, falls by up to so much from one reading to the next)
  *   process PID MIB (-1: unknown) | fail FUNCTION CODE | lost_after CALLS (per-device calls until the GPU is lost)
+ *   hang FUNCTION CALLS (the function never returns after so many calls of it)
  * Compile with -DWITHOUT_CLOCKS for a library that lacks nvmlDeviceGetClockInfo.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define OK 0
 #define INVALID 2
@@ -26,7 +28,8 @@ typedef struct {
   unsigned long long total, free;
   int cc_major, cc_minor, busy, busy_memory, power, power_limit, temperature, fan, clock_sm, clock_memory;
   int ecc, ecc_errors, mig, instance_count, process_count, fail_count;
-  int lost_after, calls, swing, readings;
+  int lost_after, calls, swing, readings, answers;
+  char hangs[64];
   instance_t instances[8];
   struct { unsigned pid; long long mib; } processes[16];
   fail_t fails[16];
@@ -100,6 +103,7 @@ static void load(void) {
       sscanf(rest, "%63s %d", g->fails[g->fail_count].function, &g->fails[g->fail_count].code);
       g->fail_count++;
     } else if (!strcmp(key, "lost_after")) g->lost_after = atoi(rest);
+    else if (!strcmp(key, "hang")) sscanf(rest, "%63s %d", g->hangs, &g->answers);
     else if (!strcmp(key, "swing")) g->swing = atoi(rest);
   }
   fclose(file);
@@ -108,6 +112,7 @@ static void load(void) {
 /* What a call on this device answers before its own result: a scripted failure, or "lost". */
 static int check(gpu_t *g, const char *function) {
   int i;
+  if (!strcmp(g->hangs, function) && g->answers-- <= 0) for (;;) pause();
   if (g->lost_after >= 0 && g->calls++ >= g->lost_after) return LOST;
   for (i = 0; i < g->fail_count; i++)
     if (!strcmp(g->fails[i].function, function)) return g->fails[i].code;
