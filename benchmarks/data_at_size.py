@@ -2,10 +2,10 @@
 
     DPO_TUI_REAL_DATA=… python benchmarks/data_at_size.py --model SMOLLM2 [--pairs 1000 100000 1000000] [--keep DIR]
 
-For each number of pairs it makes the file of benchmarks/inspect_data.py, with --form the same pairs in another form,
-and measures, each in a fresh process: `datasets.load_dataset`, the check before a run with an empty cache and again
-with what that left, and the worker's loading of the rows. Memory is anonymous (Pss_Anon of smaps_rollup, at its
-peak): what a process maps from a file, and the system can drop, is not in it.
+For each number of pairs it makes the file of benchmarks/inspect_data.py, with --form the same pairs in another form and
+with --kind in another kind of file, and measures, each in a fresh process: `datasets.load_dataset`, the check before a
+run with an empty cache and again with what that left, and the worker's loading of the rows. Memory is anonymous
+(Pss_Anon of smaps_rollup, at its peak): what a process maps from a file, and the system can drop, is not in it.
 Tokenising is measured on the rows of the file that --tokenise names, after the tokenizer has been warmed up.
 Prints Markdown tables for benchmarks/results/data_at_size.md.
 """
@@ -62,8 +62,33 @@ FORMS: dict[str, Callable[[int, Record], Record]] = {
 """How a pair can be written, by the names of --form."""
 
 
-def _made_file(folder: Path, pairs: int, form: str) -> Path:
-    """The file of a number of pairs in a form; made unless it is there."""
+KINDS = {"json": ".jsonl", "parquet": ".parquet", "csv": ".csv"}
+"""Endings of files by the names of their readers in `datasets`."""
+
+
+def _made_file(folder: Path, pairs: int, form: str, kind: str) -> Path:
+    """The file of a number of pairs in a form and of a kind; made unless it is there."""
+    lines = _made_lines(folder, pairs, form)
+    file = lines.with_suffix(KINDS[kind])
+    if file.exists():
+        return file
+    import pyarrow.csv
+    import pyarrow.json
+    import pyarrow.parquet
+
+    options = pyarrow.json.ReadOptions(block_size=1 << 24)
+    if kind == "csv":
+        pyarrow.csv.write_csv(pyarrow.json.read_json(lines, read_options=options), file)
+    else:
+        reader = pyarrow.json.open_json(lines, read_options=options)
+        with pyarrow.parquet.ParquetWriter(file, reader.schema) as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+    return file
+
+
+def _made_lines(folder: Path, pairs: int, form: str) -> Path:
+    """The JSON lines of a number of pairs in a form; made unless they are there."""
     from inspect_data import make_file
 
     plain = folder / f"pairs-{pairs}.jsonl"
@@ -140,7 +165,8 @@ def _part(given: argparse.Namespace) -> dict[str, Any]:
 
         datasets.disable_progress_bars()
         with tempfile.TemporaryDirectory(dir=Path(file).parent) as cache:
-            return _timed(lambda: datasets.load_dataset("json", data_files=file, cache_dir=cache))[0]
+            kind = next(kind for kind, ending in KINDS.items() if file.endswith(ending))
+            return _timed(lambda: datasets.load_dataset(kind, data_files=file, cache_dir=cache))[0]
     if name == "prepare":
         from dpo_tui.start.prepare import prepare
 
@@ -211,13 +237,14 @@ def _tables(given: argparse.Namespace, folder: Path, home: Path) -> None:
     import shutil
 
     cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
     print(
-        f"{given.form}: {cores} cores, load average {os.getloadavg()[0]:.1f} at the start, median of {given.repeat}\n"
+        f"{given.form}, {given.kind}: {cores} cores, load average {load:.1f} at the start, median of {given.repeat}\n"
     )
     print("| pairs | what | seconds | ratio | processor s | ratio | memory at its peak |")
     print("|---:|---|---:|---:|---:|---:|---:|")
     for pairs in given.pairs:
-        file = _made_file(folder, pairs, given.form)
+        file = _made_file(folder, pairs, given.form, given.kind)
         found: dict[str, list[Cost]] = {}
         for _ in range(given.repeat):
             shutil.rmtree(home, ignore_errors=True)
@@ -234,7 +261,7 @@ def _tables(given: argparse.Namespace, folder: Path, home: Path) -> None:
                 f"| {peak:,.0f} MB |"
             )
     if given.tokenise:
-        file = _made_file(folder, given.tokenise, given.form)
+        file = _made_file(folder, given.tokenise, given.form, given.kind)
         costs = []
         for _ in range(given.repeat):
             shutil.rmtree(home, ignore_errors=True)
@@ -252,6 +279,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--pairs", type=int, nargs="*", default=[1000, 100_000, 1_000_000])
     arguments.add_argument("--form", choices=list(FORMS), default="texts", help="how the pairs are written")
+    arguments.add_argument("--kind", choices=list(KINDS), default="json", help="of the file")
     arguments.add_argument("--tokenise", type=int, default=20_000)
     arguments.add_argument("--model", required=True)
     arguments.add_argument("--keep", type=Path, help="keep the synthetic files in this folder, and use them again")

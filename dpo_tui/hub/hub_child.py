@@ -18,6 +18,7 @@ from dpo_tui.hub.repository import MODEL_FILES
 
 _SECONDS = 0.5
 """Between two messages about a download."""
+_CONNECT_SECONDS = 10.0
 
 
 def main() -> None:
@@ -40,6 +41,7 @@ def _send(message: dict[str, Any]) -> None:
 def _search(request: dict[str, Any]) -> dict[str, Any]:
     from huggingface_hub import HfApi
 
+    _require_hub()
     found = HfApi().list_models(
         search=request["search"],
         filter="transformers",
@@ -49,6 +51,18 @@ def _search(request: dict[str, Any]) -> dict[str, Any]:
     )
     models = [{"name": one.id, "downloads": one.downloads or 0, "gated": bool(one.gated)} for one in found]
     return {"event": "models", "models": models}
+
+
+def _require_hub() -> None:
+    """Ask the hub for nothing, once: a search is repeated for 23 seconds where there is no network.
+
+    Raises:
+        Exception: what the client raises where the hub cannot be reached.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    get_session().head(constants.ENDPOINT, timeout=_CONNECT_SECONDS)
 
 
 def _download(request: dict[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from dpo_tui.data.columns.columnar_decoder import MixedColumnsError
@@ -14,6 +16,8 @@ from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.source.chunks import Chunk, RowBatch, RowGroupChunk, TextChunk, read_bytes, rows_with_warnings
 from dpo_tui.data.source.json_lines import Row, parse, parse_block_with_warnings
 from dpo_tui.data.source.row_warnings import numbers_that_are_none, repeated_keys
+
+_RECORD_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class PlainBatches:
@@ -25,34 +29,53 @@ class PlainBatches:
 
     def __init__(self, recogniser: Recogniser) -> None:
         self._raw_lines = RawLines(recogniser)
+        self._cell_lines = RawLines(recogniser, cells=True)
 
     def __call__(self, chunk: Chunk) -> Iterator[RowBatch]:
         """The rows of a chunk as `rows_with_warnings` yields them, but plain ones in runs of pairs."""
-        if isinstance(chunk, RowGroupChunk) or (isinstance(chunk, TextChunk) and chunk.cells):
-            return rows_with_warnings(chunk)
-        return self._batches(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk))
+        if isinstance(chunk, RowGroupChunk):
+            return map(self._of_records, rows_with_warnings(chunk))
+        cells = isinstance(chunk, TextChunk) and chunk.cells
+        data = chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk)
+        return self._batches(data, self._cell_lines if cells else self._raw_lines)
 
-    def _batches(self, data: bytes) -> Iterator[RowBatch]:
+    def _batches(self, data: bytes, raw_lines: RawLines) -> Iterator[RowBatch]:
         if not data:
             return
         try:
-            yield self._raw(data, _line_ends(data))
+            yield _raw(data, _line_ends(data), raw_lines)
         except MixedColumnsError:
             yield RowBatch(*parse_block_with_warnings(data))
 
-    def _raw(self, data: bytes, ends: NDArray[np.int64]) -> RowBatch:
-        """The rows of lines that are taken as they stand, but for a few.
+    def _of_records(self, batch: RowBatch) -> RowBatch:
+        """Records of Arrow, with those that are plain in runs of pairs."""
+        try:
+            data = b"".join(orjson.dumps(row, default=_no_text, option=_RECORD_OPTIONS) for row in batch.rows)
+            taken = self._raw_lines.rows(data, _line_ends(data))
+        except (TypeError, MixedColumnsError):  # a number that JSON lines cannot have; or few records are plain
+            return batch
+        others = [batch.rows[number] for number in _others(taken.numbers, len(batch.rows)).tolist()]
+        return RowBatch(list(_in_order(taken.numbers, taken.pairs, others)), batch.warnings)
 
-        Raises:
-            MixedColumnsError: too few can be.
-        """
-        taken = self._raw_lines.rows(data, ends)
-        numbers = _others(taken.numbers, len(ends)).tolist()
-        lines = [_line(data, ends, number) for number in numbers]
-        others = parse(lines)
-        found = [*repeated_keys(b"\n".join(lines), lines, others), *numbers_that_are_none(lines, others)]
-        warnings = [replace(one, row=numbers[one.row]) for one in found]
-        return RowBatch(list(_in_order(taken.numbers, taken.pairs, others)), warnings)
+
+def _no_text(value: Any) -> list[str]:
+    """A value that JSON does not have, such as a date or bytes, as one that is taken for no text either."""
+    return [str(value)]
+
+
+def _raw(data: bytes, ends: NDArray[np.int64], raw_lines: RawLines) -> RowBatch:
+    """The rows of lines that are taken as they stand, but for a few.
+
+    Raises:
+        MixedColumnsError: too few can be.
+    """
+    taken = raw_lines.rows(data, ends)
+    numbers = _others(taken.numbers, len(ends)).tolist()
+    lines = [_line(data, ends, number) for number in numbers]
+    others = parse(lines)
+    found = [*repeated_keys(b"\n".join(lines), lines, others), *numbers_that_are_none(lines, others)]
+    warnings = [replace(one, row=numbers[one.row]) for one in found]
+    return RowBatch(list(_in_order(taken.numbers, taken.pairs, others)), warnings)
 
 
 def _others(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:

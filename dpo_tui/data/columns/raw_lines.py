@@ -35,6 +35,8 @@ _MOST_TEMPLATES = 1024
 # White space of Unicode begins with these bytes in UTF-8.
 _BLANK_STARTS = byte_table(bytes([0xC2, 0xE1, 0xE2, 0xE3]) + b" \\")
 _LIST_STARTS = byte_table("".join(LIST_STARTS).encode())
+# A list or an object as text begins with these, or with white space.
+_CELL_STARTS = byte_table(b"[{") | _BLANK_STARTS
 _SPEAKER_STARTS = byte_table("".join(FIRST_LETTERS).encode())
 _SPEAKERS = tuple(one.encode() for one in STARTS)
 
@@ -52,9 +54,11 @@ class RawLines:
 
     Args:
         recogniser: has the names of columns that the user set.
+        cells: the lines are records of a table without types, whose texts may hold JSON.
     """
 
-    def __init__(self, recogniser: Recogniser) -> None:
+    def __init__(self, recogniser: Recogniser, *, cells: bool = False) -> None:
+        self._cells = cells
         self._mapping = recogniser.mapping
         self._recogniser = Recogniser(recogniser.mapping)
         self._layouts: list[LineLayout] = []
@@ -123,6 +127,8 @@ class RawLines:
         plain = np.ones(len(numbers), dtype=np.bool_)
         for at, slot in enumerate(layout.slots):
             plain[list(_special(lines, slot, starts[:, at], stops[:, at]))] = False
+            if self._cells:
+                plain[list(_like_json(lines, starts[:, at], stops[:, at]))] = False
         if not plain.all():
             numbers, starts, stops = numbers[plain], starts[plain], stops[plain]
         compared = [
@@ -181,7 +187,7 @@ def _special(lines: ScannedLines, slot: TextSlot, starts: NDArray[np.int64], sto
     data, first_codes = lines.data, lines.codes[starts]
 
     def text(place: int) -> str:
-        return orjson.loads(data[int(starts[place]) - 1 : int(stops[place]) + 1])  # type: ignore[no-any-return]
+        return _text(data, starts[place], stops[place])
 
     is_list_like = slot.message is None and slot.part != "system"
     unusual = (starts == stops) | _BLANK_STARTS[first_codes]
@@ -204,3 +210,20 @@ def _special(lines: ScannedLines, slot: TextSlot, starts: NDArray[np.int64], sto
     for place in np.flatnonzero(first_codes == ord("{")).tolist():
         if b"full_text" in data[int(starts[place]) : int(stops[place])]:
             yield place
+
+
+def _like_json(lines: ScannedLines, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Iterator[int]:
+    """The places of cells that begin as a list or an object does, and may be decoded.
+
+    Args:
+        lines: the lines.
+        starts: where the texts of the cells begin.
+        stops: where they end.
+    """
+    for place in np.flatnonzero(_CELL_STARTS[lines.codes[starts]]).tolist():
+        if _text(lines.data, starts[place], stops[place]).lstrip()[:1] in {"[", "{"}:
+            yield place
+
+
+def _text(data: bytes, start: np.int64, stop: np.int64) -> str:
+    return orjson.loads(data[int(start) - 1 : int(stop) + 1])  # type: ignore[no-any-return]
