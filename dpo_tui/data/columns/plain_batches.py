@@ -49,10 +49,10 @@ class PlainBatches:
 
     def _of_records(self, batch: RowBatch) -> RowBatch:
         """Records of Arrow, with those that are plain in runs of pairs."""
+        data = b"".join(orjson.dumps(row, default=_no_text, option=_RECORD_OPTIONS) for row in batch.rows)
         try:
-            data = b"".join(orjson.dumps(row, default=_no_text, option=_RECORD_OPTIONS) for row in batch.rows)
             taken = self._raw_lines.rows(data, _line_ends(data))
-        except (TypeError, MixedColumnsError):  # a number that JSON lines cannot have; or few records are plain
+        except MixedColumnsError:
             return batch
         others = [batch.rows[number] for number in _others(taken.numbers, len(batch.rows)).tolist()]
         return RowBatch(list(_in_order(taken.numbers, taken.pairs, others)), batch.warnings)
