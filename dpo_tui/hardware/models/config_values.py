@@ -11,6 +11,9 @@ LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 INTERMEDIATE = ("intermediate_size", "n_inner", "ffn_hidden_size", "ffn_dim", "block_ff_dim")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+MOST_LAYERS = 10_000
+LARGEST_SIZE = 100_000_000
+"""Numbers that no model comes near: a damaged or hostile file would have every layer counted for hours."""
 ACTIVE_EXPERTS = ("num_experts_per_tok", "top_k_experts", "moe_top_k", "num_experts_per_token")
 
 
@@ -35,12 +38,13 @@ class ConfigValues:
         """Return a positive integer under the first of some names.
 
         Raises:
-            ConfigError: it is missing and has no default, or is no positive integer.
+            ConfigError: it is missing and has no default, is no positive integer, or larger than any model's.
         """
         name, value = next(
             ((name, self.values[name]) for name in names if self.values.get(name) is not None), (names[0], default)
         )
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        most = MOST_LAYERS if names == LAYERS else LARGEST_SIZE
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
             raise ConfigError(
                 f"{self.source}: no usable {name} in the model's config.json (model type {self.model_type!r})",
                 hint="the estimate needs a decoder-only language model's config.json",

@@ -4,6 +4,7 @@ import difflib
 import re
 
 from dpo_tui.config.schema import Config
+from dpo_tui.hardware.models.config_values import LARGEST_SIZE, LAYERS, MOST_LAYERS
 from dpo_tui.start.model_checks.model_folder import ModelFolder
 from dpo_tui.start.model_checks.own_code import brings_code, require_trusted_code
 from dpo_tui.start.model_checks.worker_packages import WorkerPackages
@@ -49,8 +50,9 @@ def check_config_file(folder: ModelFolder, config: Config, packages: WorkerPacka
         )
     for name in _SIZES:
         size = folder.text_config.get(name)
+        most = MOST_LAYERS if name in LAYERS else LARGEST_SIZE
         wrong = isinstance(size, str | dict | bool) or (
-            isinstance(size, int | float) and (size <= 0 or size != size // 1)
+            isinstance(size, int | float) and (not 0 < size <= most or size != size // 1)
         )
         if wrong:
             raise folder.error(f"config.json: {name} = {size!r} is no size", folder.download_again("config.json"))

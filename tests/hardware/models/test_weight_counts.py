@@ -9,6 +9,7 @@ import pytest
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
+from dpo_tui.errors import ConfigError
 from dpo_tui.hardware.memory.adapter import adapter_weights, updated_weights
 from dpo_tui.hardware.memory.memory_estimate import DeviceKind, estimate
 from dpo_tui.hardware.models.architecture import Architecture
@@ -214,3 +215,18 @@ def test_every_family_gets_a_whole_estimate(name: str) -> None:
             assert all(part.size >= 0 for part in found.parts)
             assert found.total == sum(part.size for part in found.parts)
             assert found.part("weights") >= arch.parameters // 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_hidden_layers", 10**12), ("vocab_size", 10**18)])
+def test_a_size_that_no_model_has_is_refused_before_it_is_counted(name: str, value: int) -> None:
+    """Each layer is looked at: a damaged number would keep the estimate busy for hours."""
+    config = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 9,
+    }
+    assert from_config(config, "a folder").layers == 2
+    with pytest.raises(ConfigError, match=f"no usable {name}"):
+        from_config(config | {name: value}, "a folder")
