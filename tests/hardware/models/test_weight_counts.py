@@ -226,6 +226,7 @@ def test_a_size_that_no_model_has_is_refused_before_it_is_counted(name: str, val
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "vocab_size": 9,
+        "intermediate_size": 99,
     }
     assert from_config(config, "a folder").layers == 2
     with pytest.raises(ConfigError, match=f"no usable {name}"):
