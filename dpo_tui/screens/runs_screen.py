@@ -2,52 +2,39 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from textual import events, on, work
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 from textual.widgets import Input
 
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.status_names import OVER
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.improve.improvement_folder import ImprovementFolder
-from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
+from dpo_tui.screens.feed_reader import FeedRead
+from dpo_tui.screens.run_preview import RunPreview
 from dpo_tui.screens.run_rows import FIRST_STEPS, NOT_LOADED, NOTHING_FOUND, row_of
-from dpo_tui.views.chart_registry import CHARTS, lines_for
 from dpo_tui.views.gpu_text import gpu_row
 from dpo_tui.views.gpu_watch import GpuWatch
-from dpo_tui.views.advice_sentence import advice_sentence
-from dpo_tui.views.monitor_text import header
 from dpo_tui.text.printable import printable
-from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.group_row import RunGroup
 from dpo_tui.views.run_groups import GroupedRunList, group_at, is_unfolded, with_groups
 from dpo_tui.views.run_list import RunSummary
 from dpo_tui.views.run_order import ORDERS, listed, next_order
 from dpo_tui.views.styled_text import StyledRow
-from dpo_tui.widgets.advice_line import AdviceLine
-from dpo_tui.widgets.chart import LineChart
-from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.group_actions import GroupActionsScreen
 from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.title_row import TitleRow
 
-if TYPE_CHECKING:  # imported when a preview opens: the first paint does not need the advice rules
-    from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
-
 SHORT_HEIGHT = 24
 """Rows below which there is no room for the preview."""
 TALL_HEIGHT = 40
 """Rows from which the preview gets more of them."""
-PREVIEW_POLL = 0.5
-"""Seconds between two polls of the previewed run's files."""
 AGE_SECONDS = 10.0
 """Seconds between redraws while nothing changes but how long ago runs ended."""
 
@@ -136,26 +123,18 @@ class RunsScreen(GroupActionsScreen):
         """Keys of the groups that the user has folded or unfolded: sweeps are folded at first, chains are not."""
         self._rows: list[RunSummary | RunGroup] = []
         self._order = next(iter(ORDERS))
-        self._reader: FeedReader[RunFeed] | None = None
-        self._reading: FeedReader[RunFeed] | None = None  # asked last; of a run where the cursor was before, maybe
-        self._diagnosis: ThrottledDiagnosis | None = None
-        self._diagnosing = False
 
     def compose(self) -> ComposeResult:
         """Title, table, preview and keys, from top to bottom."""
         yield TitleRow("Runs", id="title")
         yield LineInput(placeholder="list runs whose name, model, dataset or status has …", id="filter")
         yield RunTable(id="table")
-        with Vertical(id="preview"):
-            yield TitleRow(id="preview-title")
-            yield AdviceLine(id="preview-advice")
-            yield ChartGrid([LineChart(entry.style) for entry in CHARTS[:2]], id="preview-charts")
+        yield RunPreview()
         yield KeyHints()
 
     def on_mount(self) -> None:
         """Show the runs known so far, and subscribe to changes."""
         self._changed.subscribe(self, lambda _: self._show())
-        self.set_interval(PREVIEW_POLL, self._poll_preview)
         self.set_interval(AGE_SECONDS, self._show_ages)
         self._show()
 
@@ -225,7 +204,7 @@ class RunsScreen(GroupActionsScreen):
 
     def _show_ages(self) -> None:
         self._show()
-        self._show_preview()
+        self.query_one(RunPreview).redraw()
 
     def _run_at_cursor(self) -> RunSummary | None:
         run_id = self.query_one(RunTable).cursor
@@ -255,59 +234,13 @@ class RunsScreen(GroupActionsScreen):
         run, group = self._run_at_cursor(), self._group_at_cursor()
         if group is not None and group.runs:  # the one that is ahead stands for them
             run = max(group.runs, key=lambda one: one.held_out or 0.0)
-        self._reader = self._diagnosis = None
-        if run is not None:
-            from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
-
-            self._reader = FeedReader(RunFeed(run.folder))
-            self._diagnosis = ThrottledDiagnosis(self._reader.feed)
+        self.query_one(RunPreview).show_run(None if run is None else run.folder)
         self.refresh_bindings()
-        self._poll_preview()
-
-    @property
-    def _shows_preview(self) -> bool:
-        return self.is_front and bool(self.query_one("#preview").display)
-
-    def _poll_preview(self) -> None:
-        if self._reader is None or not self._shows_preview:
-            return
-        # One read and one diagnosis at a time: with a key held down each row that the cursor passes would start both, and
-        # those that wait for a thread, each with a run's history, would pile up.
-        if self._reading is None or not self._reading.busy:
-            self._reading = self._reader
-            read_feeds(self, [self._reader])
-        diagnosis, busy = self._diagnosis, self._diagnosing or self._reader.feed.catching_up
-        if diagnosis is not None and not busy and diagnosis.due(time.time()):
-            self._diagnosing = True
-            self._diagnose(diagnosis)
 
     def on_feed_read(self, message: FeedRead) -> None:
-        """Merge what was read, and read on: of the run where the cursor is by now."""
+        """Pass on what was read of the previewed run."""
         message.stop()
-        draw = message.reader.take(message.change)
-        if draw and message.reader is self._reader:
-            self._show_preview()
-        self._poll_preview()
-
-    @work(thread=True, group="diagnosis", exit_on_error=False)
-    def _diagnose(self, diagnosis: "ThrottledDiagnosis") -> None:
-        try:
-            if diagnosis.update(time.time()) and self.is_attached:
-                self.app.call_from_thread(self._show_preview)
-        finally:
-            self._diagnosing = False  # that of the run where the cursor is by now begins at the next poll
-
-    def _show_preview(self) -> None:
-        if self._reader is None or not self.is_front:
-            return
-        feed = self._reader.feed
-        self.query_one("#preview-title", TitleRow).show(header(feed))
-        advice = self._diagnosis.advice if self._diagnosis is not None else ()
-        self.query_one("#preview-advice", AdviceLine).show(advice_sentence(feed, advice))
-        for chart, entry in zip(self.query_one(ChartGrid).charts, CHARTS, strict=False):
-            chart.set_complete(feed.about.get("status") in OVER)
-            chart.set_lines(lines_for(entry, feed.series))
-            chart.redraw()
+        self.query_one(RunPreview).take(message)
 
     @on(RunTable.Opened)
     def _open_run(self, message: RunTable.Opened) -> None:

@@ -9,6 +9,8 @@ import pytest
 from dpo_tui.app import DpoTui
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
+from dpo_tui.screens import run_preview
+from dpo_tui.screens.run_preview import RunPreview
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 from dpo_tui.views.run_feed import RunFeed
@@ -173,7 +175,34 @@ async def test_a_key_held_down_reads_and_diagnoses_one_run_at_a_time(home, monke
         for _ in range(11):
             await pilot.press("down")
         go_on.set()
-        screen = pilot.app.screen
-        await until(pilot, lambda: screen._reader.feed.folder.id == "20261101-000000-aaaa")
-        await until(pilot, lambda: "loss" in screen._reader.feed.series and screen._diagnosis.advice != ())
+        preview = pilot.app.screen.query_one(RunPreview)
+        await until(pilot, lambda: preview.reader.feed.folder.id == "20261101-000000-aaaa")
+        await until(pilot, lambda: "loss" in preview.reader.feed.series and preview.diagnosis.advice != ())
         assert most == {"read": 1, "diagnosis": 1}
+
+
+async def test_runs_that_the_cursor_passes_with_a_key_held_down_are_not_read(home, monkeypatch):
+    """Each has its history, and with runs of many steps holding a key down kept two thirds of a core busy."""
+    for number in range(6):
+        ended_run(home, f"20261101-{number:06}-aaaa", f"run-{number}", steps=20)
+    read: list[str] = []
+    real = RunFeed.read
+
+    def noted(feed, now):
+        read.append(feed.folder.id[9:15])
+        return real(feed, now)
+
+    monkeypatch.setattr(RunFeed, "read", noted)
+    monkeypatch.setattr(run_preview, "POLL", 100.0)
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+        preview = pilot.app.screen.query_one(RunPreview)
+        await until(pilot, lambda: preview.reader is not None and "loss" in preview.reader.feed.series)
+        assert set(read) == {"000005"}
+        monkeypatch.setattr(run_preview, "KEY_REPEAT", 100.0)
+        await pilot.press(*["down"] * 4)
+        await until(pilot, lambda: preview.reader.feed.folder.id[9:15] == "000001")
+        assert set(read) == {"000005"}
+        monkeypatch.setattr(run_preview, "KEY_REPEAT", 0.0)
+        await pilot.press("down")
+        await until(pilot, lambda: "loss" in preview.reader.feed.series)
+        assert set(read) == {"000005", "000000"}
