@@ -9,10 +9,10 @@ setup:  ## Install into .venv, with the tools of a developer, at the tested vers
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 
 quick:  ## Tests that train nothing and start no terminal: two minutes.
-	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/train --ignore tests/judging --ignore tests/screens --ignore tests/scripts
+	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/train --ignore tests/judging --ignore tests/screens --ignore tests/scripts
 
 test:  ## The short tier: what README.md names and CI runs.
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 check:  ## Lint, format, types, import contracts.
 	$(BIN)/ruff check .

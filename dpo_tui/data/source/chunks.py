@@ -33,7 +33,8 @@ STREAM_CHUNK_BYTES = 1 << 20
 """The same where the chunk holds the lines themselves: some wait for every process of a scan, which is sent a copy."""
 TEXT_KINDS = frozenset({"json", "csv"})
 """The kinds of files that have an encoding."""
-_PARQUET_BATCH_ROWS = 1024
+_MOST_BATCH_ROWS = 1024
+"""Rows of Parquet that are made objects at a time; fewer where they are long."""
 _ARROW_BATCHES = 8
 """Record batches in one chunk of an Arrow file; `datasets` writes a thousand rows in each."""
 
@@ -350,7 +351,10 @@ def _row_group(chunk: RowGroupChunk) -> Iterator[RowBatch]:
             yield _records(batch, chunk.path)
         return
     try:
-        for batch in _parquet(chunk.path).iter_batches(batch_size=_PARQUET_BATCH_ROWS, row_groups=[chunk.start]):
+        file = _parquet(chunk.path)
+        group = file.metadata.row_group(chunk.start)
+        rows = min(_MOST_BATCH_ROWS, CHUNK_BYTES * group.num_rows // max(group.total_byte_size, 1))
+        for batch in file.iter_batches(batch_size=max(rows, 1), row_groups=[chunk.start]):
             yield _records(batch, chunk.path)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
