@@ -1,7 +1,7 @@
 """Find the columns of a record by their names, however these are written: ``chosen_response``, ``Chosen Response``."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -63,11 +63,12 @@ class ColumnNames:
         self._known = frozenset(names)
         self._written_otherwise: dict[str, str] = {}
         self._by_terms: dict[tuple[str, ...], str] = {}
+        self._found: dict[tuple[str, ...], str | None] = {}
         for name in names:
             self._written_otherwise.setdefault(_letters(name), name)
             self._by_terms.setdefault(tuple(map(_singular, terms_of(name))), name)
 
-    def find(self, candidates: Iterable[str], set_by_user: str | None = None) -> str | None:
+    def find(self, candidates: tuple[str, ...], set_by_user: str | None = None) -> str | None:
         """The column that the user set, or else the first candidate that is there; its own spelling goes first.
 
         Args:
@@ -76,6 +77,12 @@ class ColumnNames:
         """
         if set_by_user is not None:
             return set_by_user if set_by_user in self._known else None
+        # Shapes that look at values ask again for each record.
+        if candidates not in self._found:
+            self._found[candidates] = self._first_of(candidates)
+        return self._found[candidates]
+
+    def _first_of(self, candidates: tuple[str, ...]) -> str | None:
         for candidate in candidates:
             found = candidate if candidate in self._known else self._written_otherwise.get(_letters(candidate))
             if found is not None:

@@ -33,6 +33,8 @@ UNLIKE = -1
 _BLOCK = 1000
 HASH_BYTES = 16
 _HASH = np.dtype(f"V{HASH_BYTES}")
+_NEXT_MESSAGE = b',{"content":"'
+"""Before each message but the first of a plain cell; within a text its quotes would be escaped."""
 _CHECKSUM = 4
 """Bytes of the CRC-32 behind the keys of prompts that are kept."""
 
@@ -169,14 +171,18 @@ class StoredRows(Sequence[Item], Generic[Item]):
                 found += _content_hashes([batch.column(name) for name in self.columns.messages])
         return np.frombuffer(bytes(found), dtype=_HASH)
 
-    def prompt_keys(self, key_of: Callable[[Any], bytes], seed: int) -> NDArray[np.void]:
-        """The keys of prompts by which rows are held out, for rows that have a prompt.
+    def prompt_keys(
+        self, key_of: Callable[[Any], bytes], seed: int, prompt_of: Callable[[Item], Any] | None = None
+    ) -> NDArray[np.void]:
+        """The keys of prompts by which rows are held out.
 
         They are kept beside the file: they cost more than the rest of the split.
 
         Args:
             key_of: returns the key of a prompt, for prompts whose JSON text is not in the cell.
             seed: of the keys.
+            prompt_of: of demonstrations, returns what counts as the prompt, where that is not all but the last of
+                several plain messages.
         """
         kept = self.file.with_name(f"keys-{seed}")
         size = int(self._starts[-1]) * HASH_BYTES
@@ -187,14 +193,25 @@ class StoredRows(Sequence[Item], Generic[Item]):
             with contextlib.suppress(OSError):  # on a full or read-only disk they are held in memory
                 found = _mapped_keys(kept, size)
                 if found is None:
-                    _write_beside(kept, _with_checksum(self._keys(key_of, seed)))
+                    _write_beside(kept, _with_checksum(self._keys(key_of, seed, prompt_of)))
                     found = _mapped_keys(kept, size)
         if found is None:
-            found = np.frombuffer(b"".join(self._keys(key_of, seed)), dtype=_HASH)
+            found = np.frombuffer(b"".join(self._keys(key_of, seed, prompt_of)), dtype=_HASH)
         return found if self._chosen is None else found[self._chosen]
 
-    def _keys(self, key_of: Callable[[Any], bytes], seed: int) -> Iterator[bytes]:
-        return (_keys_of(batch.column("prompt"), key_of, str(seed).encode()) for batch in self.batches)
+    def _keys(
+        self, key_of: Callable[[Any], bytes], seed: int, prompt_of: Callable[[Item], Any] | None
+    ) -> Iterator[bytes]:
+        key = str(seed).encode()
+        if prompt_of is None or self.columns.has_prompt:
+            yield from (_keys_of(batch.column("prompt"), key_of, key) for batch in self.batches)
+            return
+        for batch in self.batches:
+            keys = _keys_of_conversations(batch.column("messages"), key)
+            for place, found in enumerate(keys):
+                if found is None:
+                    keys[place] = key_of(prompt_of(next(self._items(batch.slice(place, 1)))))
+            yield b"".join(filter(None, keys))
 
     def _fixed(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         """A column of values of one size."""
@@ -268,6 +285,23 @@ def _keys_of(prompts: pa.Array, key_of: Callable[[Any], bytes], key: bytes) -> b
             for is_plain, start, end in zip(plain, offsets, offsets[1:], strict=False)
         ]
     )
+
+
+def _keys_of_conversations(conversations: pa.Array, key: bytes) -> list[bytes | None]:
+    """The key of all but the last message of each conversation; None for one that is not plain, or has no two."""
+    data, offsets = memoryview(conversations.buffers()[2]), offsets_of(conversations).tolist()
+    plain = pc.starts_with(conversations, PLAIN_MARK).to_pylist()
+    found: list[bytes | None] = []
+    for is_plain, start, end in zip(plain, offsets, offsets[1:], strict=False):
+        cell = bytes(data[start + len(PLAIN_MARK) : end])
+        last = cell.rfind(_NEXT_MESSAGE) if is_plain else -1
+        if last < 0:
+            found.append(None)
+            continue
+        hashed = hashlib.blake2b(cell[:last], digest_size=HASH_BYTES, key=key)
+        hashed.update(b"]")
+        found.append(hashed.digest())
+    return found
 
 
 def _content_hashes(conversations: list[pa.Array]) -> bytes:

@@ -46,6 +46,45 @@ def divided(rows: Sequence[Row], places: Collection[int]) -> tuple[Sequence[Row]
     return stored.where(~mask), stored.where(mask)
 
 
+def first_of_shapes(rows: "StoredRows[Any]") -> dict[int, int]:
+    """The place of the first row of each shape, by the shape's number; `UNLIKE` is one of them."""
+    import numpy as np
+
+    shapes = rows.shapes
+    firsts: dict[int, int] = {}
+    for start in range(0, len(shapes), _BLOCK):  # `unique` takes three times the memory of what it is given
+        numbers, places = np.unique(shapes[start : start + _BLOCK], return_index=True)
+        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
+            firsts.setdefault(number, start + place)
+    return firsts
+
+
+def places_where(rows: Sequence[Row], is_so: Callable[[Row], bool]) -> "Sequence[int] | NDArray[np.int64]":
+    """The places, in order, of the rows for which something holds that their shape decides.
+
+    Args:
+        rows: of stored ones, one of each shape is looked at, and those that are like no other.
+        is_so: says whether it holds of a row.
+    """
+    stored = as_stored(rows)
+    if stored is None:
+        return [place for place, row in enumerate(rows) if is_so(row)]
+    import numpy as np
+
+    shapes = stored.shapes
+    wanted = [number for number, place in first_of_shapes(stored).items() if number >= 0 and is_so(stored[place])]
+    mask = np.isin(shapes, wanted)
+    unlike = np.flatnonzero(shapes < 0)
+    mask[unlike] = np.fromiter(map(is_so, stored.select(unlike)), np.bool_, len(unlike))
+    return np.flatnonzero(mask)
+
+
+def is_without_text(rows: Sequence[Any]) -> bool:
+    """Whether it is known without reading them that no demonstration is plain text."""
+    stored = as_stored(rows)
+    return stored is not None and stored.column_nulls("text") == len(stored)
+
+
 def is_without_tools(rows: Sequence[Any]) -> bool:
     """Whether it is known without reading them that no row has tools."""
     stored = as_stored(rows)
@@ -64,7 +103,7 @@ def divided_by_key(
     Args:
         rows: all usable rows.
         key_of: returns the key of a prompt, 16 bytes.
-        prompt_of: returns the prompt of a row; asked where rows have no column of prompts.
+        prompt_of: returns the prompt of a row; asked where its cells do not show it.
         fraction: the share of the rows to hold out.
         seed: of the keys.
     """
@@ -72,10 +111,7 @@ def divided_by_key(
 
     from dpo_tui.data.stored.hold_out import held_out_places
 
-    if rows.columns.has_prompt:
-        keys = rows.prompt_keys(key_of, seed)
-    else:
-        keys = np.frombuffer(b"".join(key_of(prompt_of(row)) for row in rows), dtype="V16")
+    keys = rows.prompt_keys(key_of, seed, prompt_of)
     mask = np.zeros(len(rows), dtype=np.bool_)
     mask[held_out_places(keys, fraction)] = True
     return rows.where(~mask), rows.where(mask)

@@ -14,7 +14,7 @@ from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair, RowProblem
 from dpo_tui.data.stored.row_cells import row_shape
-from dpo_tui.data.stored.views import as_stored, without
+from dpo_tui.data.stored.views import as_stored, first_of_shapes, is_without_text, without
 from dpo_tui.data.tokens.chat_template import (
     ChatTemplate,
     Unrenderable,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from dpo_tui.data.stored.stored_rows import StoredRows
 
 Row = TypeVar("Row", Pair, Demonstration, LabelledAnswer)
-_BLOCK = 1 << 20
-"""Rows whose shapes are compared at once."""
 
 
 def renderable_pairs(
@@ -65,7 +63,8 @@ def renderable_demonstrations(
     rows: Sequence[Demonstration], config: Config, *, download: bool
 ) -> tuple[Sequence[Demonstration], list[RowProblem]]:
     """Do for demonstrations what :func:`renderable_pairs` does for pairs; plain text passes without the template."""
-    template = None if all(row.text is not None for row in rows) else _template(config, download=download)
+    only_text = not is_without_text(rows) and all(row.text is not None for row in rows)
+    template = None if only_text else _template(config, download=download)
     if template is None:
         return rows, []
 
@@ -159,12 +158,7 @@ def _refused_stored(
     import numpy as np
 
     shapes = rows.shapes
-    firsts: dict[int, int] = {}
-    for start in range(0, len(shapes), _BLOCK):  # `unique` takes three times the memory of what it is given
-        numbers, places = np.unique(shapes[start : start + _BLOCK], return_index=True)
-        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
-            firsts.setdefault(number, start + place)
-    known = {number: attempt(rows[first]) for number, first in firsts.items() if number >= 0}
+    known = {number: attempt(rows[first]) for number, first in first_of_shapes(rows).items() if number >= 0}
     unlike = np.flatnonzero(shapes < 0)
     errors = map(attempt, rows.select(unlike))
     of_unlike: dict[int, Unrenderable] = {

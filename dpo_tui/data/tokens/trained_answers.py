@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dpo_tui.config.library_fields import package_root
 from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.stored.views import is_without_text, places_where
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.data.tokens.load_template import template_sources
 from dpo_tui.data.tokens.template_defaults import with_defaults
@@ -36,7 +37,7 @@ def require_trained_answers(config: "Config", rows: Sequence[Demonstration]) -> 
     asked = [name for name in ("completion_only_loss", "assistant_only_loss") if getattr(config, name)]
     if not asked or not rows:
         return
-    plain = next((row for row in rows if row.text is not None), None)
+    plain = None if is_without_text(rows) else next((row for row in rows if row.text is not None), None)
     if plain is not None:
         raise DataError(
             f"{config.dataset_text}: row {plain.row} is plain text, in which nothing says what an answer is, and "
@@ -50,11 +51,12 @@ def require_trained_answers(config: "Config", rows: Sequence[Demonstration]) -> 
 
 
 def _require_last_answers(config: "Config", rows: Sequence[Demonstration]) -> None:
-    without = [row for row in rows if len(row.messages) < 2 or row.messages[-1]["role"] != "assistant"]  # noqa: PLR2004
-    if without:
+    without = places_where(rows, lambda row: len(row.messages) < 2 or row.messages[-1]["role"] != "assistant")  # noqa: PLR2004
+    if len(without):
+        first = rows[int(without[0])].row
         raise DataError(
             f"{config.dataset_text}: {len(without):,} of {len(rows):,} conversations do not end with an answer to "
-            f"something, such as row {without[0].row}, and completion_only_loss = true trains the last answer",
+            f"something, such as row {first}, and completion_only_loss = true trains the last answer",
             hint="leave these rows out, or train every answer: assistant_only_loss = true",
         )
 

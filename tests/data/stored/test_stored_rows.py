@@ -26,7 +26,6 @@ from dpo_tui.data.stored import hold_out, reading_cache, row_writer, views
 from dpo_tui.data.stored.hold_out import held_out_places
 from dpo_tui.data.stored.row_writer import RowWriter
 from dpo_tui.data.stored.stored_rows import RowColumns, StoredRows
-from dpo_tui.data.tokens import renderable_pairs
 from dpo_tui.errors import DataError
 from dpo_tui.start.trained_text_check import check_trained_text
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
@@ -42,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("home")
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_writer, "_BATCH_ROWS", 7)
-    for module in (views, hold_out, renderable_pairs):
+    for module in (views, hold_out):
         monkeypatch.setattr(module, "_BLOCK", 8)
     monkeypatch.setattr(row_writer, "_FEW_PAIRS", 3)  # of texts between other rows there are more, and fewer
 
