@@ -72,7 +72,7 @@ def places_where(rows: Sequence[Row], is_so: Callable[[Row], bool]) -> "Sequence
     import numpy as np
 
     shapes = stored.shapes
-    wanted = [number for number, place in first_of_shapes(stored).items() if number >= 0 and is_so(stored[place])]
+    wanted = [number for number, place in first_of_shapes(stored).items() if is_so(stored[place])]
     mask = np.isin(shapes, wanted)
     unlike = np.flatnonzero(shapes < 0)
     mask[unlike] = np.fromiter(map(is_so, stored.select(unlike)), np.bool_, len(unlike))

@@ -21,6 +21,7 @@ from tests.support.training import make_config
 
 pytestmark = pytest.mark.usefixtures("home")
 CALL = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "f"}}]}
+WRITE = {"type": "function", "function": {"name": "f", "arguments": {"parts": [{"content": "x"}, {"content": "y"}]}}}
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
 CONVERSATIONS: dict[str, dict[str, Any]] = {
     "two messages": {"messages": [user("q"), assistant("a")]},
@@ -33,6 +34,7 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
     "no answer at the end": {"messages": [user("q"), assistant("a"), user("and?")]},
     "a call": {"messages": [user("what time?"), CALL], "tools": TOOLS},
     "a name": {"messages": [{**user("q"), "name": "Ann"}, assistant("a")]},
+    "content in a call": {"messages": [user("write"), {**CALL, "tool_calls": [WRITE]}, user("thanks"), assistant("a")]},
     "content first": {"messages": [{"content": "q", "role": "user"}, assistant("a")]},
     "another script": {"messages": [user("日本“q”\u2028"), assistant("é😀")]},
     "an empty turn": {"messages": [user(""), assistant("a")]},
@@ -110,7 +112,7 @@ def test_stored_conversations_without_an_answer_are_counted_and_named(
     rows = of_kinds("text", "the same text")
     config = make_config(tmp_path, tmp_path / "rows.jsonl", strategy="sft", completion_only_loss=True)
     for found in read_both_ways(tmp_path, monkeypatch, rows):
-        with pytest.raises(DataError, match=r"6 of 45 conversations do not end with .*, such as row 7, and"):
+        with pytest.raises(DataError, match=r"6 of 48 conversations do not end with .*, such as row 7, and"):
             require_trained_answers(config, found)
     rows = of_kinds("text", "the same text", "one message", "no answer at the end")
     _, stored = read_both_ways(tmp_path, monkeypatch, rows)
@@ -121,7 +123,7 @@ def test_plain_text_among_stored_conversations_is_found(tmp_path: Path, monkeypa
     config = make_config(tmp_path, tmp_path / "rows.jsonl", strategy="sft", completion_only_loss=True)
     for found in read_both_ways(tmp_path, monkeypatch, of_kinds()):
         assert not is_without_text(found)
-        with pytest.raises(DataError, match="row 16 is plain text"):
+        with pytest.raises(DataError, match="row 17 is plain text"):
             require_trained_answers(config, found)
     _, stored = read_both_ways(tmp_path, monkeypatch, of_kinds("text", "the same text"))
     assert is_without_text(stored)
