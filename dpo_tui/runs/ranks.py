@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
@@ -119,6 +120,8 @@ class RankReporter:
         self._alone = rank.is_alone
         pid, node = os.getpid(), os.environ.get("SLURMD_NODENAME", "")
         self._report = RankReport(**asdict(rank), host=host_name(), pid=pid, start=process_start(pid), node=node)
+        # Of the monotonic clock: with the other one set back, this rank would seem to hang.
+        self._beat_at = float("-inf")
         # Two threads write: the one that works, and the one of `beat_in_background`.
         self._lock = threading.Lock()
 
@@ -129,16 +132,15 @@ class RankReporter:
         that is stopped or stuck in the kernel writes none.
         """
         if not self._alone:
-            threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+            threading.Thread(target=self._beat_repeatedly, daemon=True, name="heartbeat").start()
 
-    def _beat(self) -> None:
+    def _beat_repeatedly(self) -> None:
         while True:
             with self._lock:
                 if self._report.code is not None:
                     return
-                if time.time() - self._report.t >= _ALIVE_SECONDS:
-                    self._report = replace(self._report, t=time.time())
-                    self._write()
+                if time.monotonic() - self._beat_at >= _ALIVE_SECONDS:
+                    self._beat()
             time.sleep(_HEARTBEAT_SECONDS)
 
     def heartbeat(self, phase: str, step: int | None = None) -> None:
@@ -146,12 +148,11 @@ class RankReporter:
 
         A heartbeat that cannot be written does not end the rank: the next one tries again.
         """
-        now = time.time()
-        if self._alone or (phase == self._report.phase and now - self._report.t < _HEARTBEAT_SECONDS):
+        beat_lately = time.monotonic() - self._beat_at < _HEARTBEAT_SECONDS
+        if self._alone or (phase == self._report.phase and beat_lately):
             return
         with self._lock:
-            self._report = replace(self._report, t=now, phase=phase, step=self._report.step if step is None else step)
-            self._write()
+            self._beat(phase=phase, step=self._report.step if step is None else step)
 
     def memory(self, gigabytes: float) -> None:
         """Note the most memory that this rank's GPU had reserved so far; the next heartbeat writes it."""
@@ -170,6 +171,12 @@ class RankReporter:
         # Without the lock, which a full disk would hold for minutes: the thread of the heartbeats ends as soon as it
         # sees the code, and writes nothing more.
         flush_with_patience(self._write, self._folder.path)
+
+    def _beat(self, **changes: Any) -> None:
+        """Write a heartbeat, with what has changed besides; the caller has the lock."""
+        self._beat_at = time.monotonic()
+        self._report = replace(self._report, t=time.time(), **changes)
+        self._write()
 
     def _write(self) -> bool:
         try:

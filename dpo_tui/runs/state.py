@@ -78,6 +78,18 @@ class State:
     job: dict[str, Any] | None = None
     group: dict[str, Any] | None = None
 
+    def attempt_since(self, now: float) -> float | None:
+        """From when on files are the current attempt's; None where that is not known.
+
+        It is not where the attempt began in the future: the clock has been set back since, and the times of its files
+        would make them an earlier attempt's until it has caught up.
+
+        Args:
+            now: Unix time.
+        """
+        began = self.attempt_started_at
+        return began if began is not None and began <= now else None
+
     def to_dict(self) -> dict[str, Any]:
         """The object that ``state.json`` holds."""
         document = {name: getattr(self, name) for name in _FIELDS}

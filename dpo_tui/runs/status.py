@@ -145,9 +145,9 @@ def quiet_seconds(folder: RunFolder, now: float) -> float:
 def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Status:
     if state.status == "queued":
         return Status("queued", _join(where, state.reason), live=True, state=state)
-    progress = _current_progress(folder, state)
+    progress = _current_progress(folder, state, now)
     quiet = quiet_seconds(folder, now)
-    silence = _unrecorded_end(folder, state, quiet) or _silence(folder, state, quiet)
+    silence = _unrecorded_end(folder, state, quiet) or _silence(folder, state, quiet, now)
     asked = control_requests.is_requested(folder, control_requests.STOP) or control_requests.is_requested(
         folder, control_requests.STOP_NOW
     )
@@ -204,7 +204,7 @@ def _elsewhere(folder: RunFolder, state: State, now: float) -> Status:
     if state.status == "queued":
         return Status("queued", _join(where, state.reason), live=True, state=state)
     quiet = quiet_seconds(folder, now)
-    if _silence(folder, state, quiet):
+    if _silence(folder, state, quiet, now):
         return _lost(folder, state, f"{where}: no sign of life for {duration(quiet)}")
     return _live(folder, state, now, where)
 
@@ -213,22 +213,22 @@ def _lost(folder: RunFolder, state: State, reason: str) -> Status:
     return Status("lost", reason, state=state, progress=read_progress(folder))
 
 
-def _silence(folder: RunFolder, state: State, quiet: float) -> str:
+def _silence(folder: RunFolder, state: State, quiet: float, now: float) -> str:
     """A sentence about how long the run has written nothing; empty while that is usual."""
     if quiet <= STALLED_AFTER:
         return ""
-    step = remaining_time.step_seconds(folder.metrics, state.attempt_started_at)
+    step = remaining_time.step_seconds(folder.metrics, state.attempt_since(now))
     if quiet <= (STALLED_WITHOUT_STEP_TIME if step is None else STALLED_STEPS * step):
         return ""
     usual = f" (a step takes {step:.1f} s)" if step is not None else ""
     return f"no sign of life for {duration(quiet)}{usual}"
 
 
-def _current_progress(folder: RunFolder, state: State) -> dict[str, Any]:
+def _current_progress(folder: RunFolder, state: State, now: float) -> dict[str, Any]:
     """progress.json, unless an earlier attempt wrote it."""
     progress = read_progress(folder)
     written = float(progress["t"]) if "t" in progress else _modified(folder.progress)
-    return progress if written >= (state.attempt_started_at or 0.0) else {}
+    return progress if written >= (state.attempt_since(now) or 0.0) else {}
 
 
 def _same_boot(state: State) -> bool:

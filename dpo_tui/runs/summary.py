@@ -63,7 +63,7 @@ def eta_of(folder: RunFolder, status: Status, now: float) -> float | None:
     """Seconds until a running run's last step at its recent step time; ``None`` when that is unknown."""
     if status.status not in ("running", "stalled", "stopping") or status.state is None:
         return None
-    since = status.state.attempt_started_at
+    since = status.state.attempt_since(now)
     return remaining_time.eta_seconds(
         status.progress, remaining_time.step_seconds(folder.metrics, since), since=since, now=now
     )

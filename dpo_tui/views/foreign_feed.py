@@ -68,7 +68,7 @@ class ForeignFeed:
 
     def has_news(self, now: float) -> bool:
         """Whether history is left to read, or the folder was not listed for `LISTING_INTERVAL` seconds."""
-        return self.catching_up or now - self._listed_at >= LISTING_INTERVAL
+        return self.catching_up or abs(now - self._listed_at) >= LISTING_INTERVAL
 
     def read(self, now: float) -> FeedChange:
         """Read what is new, at most about 4 MB of each event file; read again while `catching_up`."""

@@ -56,7 +56,7 @@ class ThrottledDiagnosis:
         self.advice: tuple[Advice, ...] = ()
         self._feed = feed
         self._judged: _RunSize | None = None
-        self._not_before = 0.0
+        self._updated_at = self._not_before = 0.0
 
     def due(self, now: float) -> bool:
         """Whether the run has grown since the last diagnosis and the pause is over; a new status ends the pause.
@@ -69,7 +69,8 @@ class ThrottledDiagnosis:
             return False
         current = _size_of(feed)
         status_changed = self._judged is not None and current.status != self._judged.status
-        return current != self._judged and (now >= self._not_before or status_changed)
+        pauses = self._updated_at <= now < self._not_before  # it is over, too, where the clock has been set back
+        return current != self._judged and (status_changed or not pauses)
 
     def update(self, now: float) -> bool:
         """Judge the run. Call it from a thread.
@@ -83,7 +84,7 @@ class ThrottledDiagnosis:
         began = time.thread_time()
         self._judged = _size_of(self._feed)
         before, self.advice = self.advice, tuple(apply_rules(evidence_of(self._feed)))
-        self._not_before = now + max(PAUSE, (time.thread_time() - began) / SHARE)
+        self._updated_at, self._not_before = now, now + max(PAUSE, (time.thread_time() - began) / SHARE)
         return before != self.advice
 
 

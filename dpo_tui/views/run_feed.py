@@ -130,15 +130,11 @@ class RunFeed:
 
     def has_news(self, now: float) -> bool:
         """Whether a file changed, history is left to read, or the run is to be checked for being alive."""
-        return (
-            self.catching_up
-            or now - self._summarised_at >= self._summary_interval
-            or self._stat_files() != self._file_states
-        )
+        return self.catching_up or self._is_summary_due(now) or self._stat_files() != self._file_states
 
-    @property
-    def _summary_interval(self) -> float:
-        return ENDED_INTERVAL if self.about.get("status") in OVER else LIVENESS_INTERVAL
+    def _is_summary_due(self, now: float) -> bool:
+        interval = ENDED_INTERVAL if self.about.get("status") in OVER else LIVENESS_INTERVAL
+        return abs(now - self._summarised_at) >= interval  # the clock may have been set back for hours
 
     def read(self, now: float) -> FeedChange:
         """Read what is new, at most `CHUNK` bytes of metrics; read again while `catching_up`."""
@@ -148,7 +144,7 @@ class RunFeed:
         self._file_states = file_states
         events = self._read_events() if changed else None
         about = None
-        if changed or now - self._summarised_at >= self._summary_interval:
+        if changed or self._is_summary_due(now):
             self._summarised_at = now
             about = self._summary(now)
         if not (changed or self.catching_up):

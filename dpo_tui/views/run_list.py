@@ -111,10 +111,11 @@ class RunList:
                 continue
             files = _file_states(folder)
             unchanged = old is not None and old.files == files
-            if old is not None and not unchanged and now - old.read_at < pause and old.has_same_state(files):
+            age = abs(now - old.read_at) if old is not None else 0.0  # the clock may have been set back for hours
+            if old is not None and not unchanged and age < pause and old.has_same_state(files):
                 cache[run_id] = old
                 continue
-            if old is not None and unchanged and (old.summary.status not in LIVE or now - old.read_at < RECHECK):
+            if old is not None and unchanged and (old.summary.status not in LIVE or age < RECHECK):
                 cache[run_id] = old if old.itself == itself else replace(old, itself=itself)
             else:
                 cache[run_id] = _Cached(itself, files, now, _read_summary(folder, now))

@@ -6,16 +6,19 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError
-from dpo_tui.runs import exit_codes
+from dpo_tui.runs import exit_codes, ranks
+from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.exit_codes import WorkerEnd
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.ranks import Rank, RankReport, RankReporter, delete_reports, end_of_ranks, read_reports
+from dpo_tui.train.worker import journal as journal_module
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 from tests.support.training import lines, make_config, make_run
@@ -90,6 +93,26 @@ def test_a_heartbeat_keeps_the_step_and_is_no_reason_to_end_on_a_folder_that_is_
     reporter.heartbeat("evaluate")
     assert [(one.phase, one.step, one.code) for one in read_reports(folder)] == [("evaluate", 7, None)]
     RankReporter(RunFolder(folder.path / "gone"), Rank(1, 1, 2)).heartbeat("train")
+
+
+def test_a_clock_that_is_set_back_stops_neither_heartbeats_nor_progress(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as it takes to catch up, this rank would seem to hang, and a healthy run would be ended."""
+    clock = SimpleNamespace(time=lambda: 10_000.0, monotonic=lambda: 50.0)
+    for module in (ranks, journal_module):
+        monkeypatch.setattr(module, "time", clock)
+    journal = Journal(folder, Rank(0, 0, 2))
+    journal.phase("train")
+    journal.progress(1, 9, "steps", step=1)
+    clock.time, clock.monotonic = lambda: 400.0, lambda: 52.0
+    journal.progress(2, 9, "steps", step=2)
+    assert [(one.t, one.step) for one in read_reports(folder)] == [(400.0, 2)]
+    progress = read_json(folder.progress) or {}
+    assert (progress["t"], progress["step"]) == (400.0, 2)
+    clock.monotonic = lambda: 52.1
+    journal.progress(3, 9, "steps", step=3)
+    assert (read_json(folder.progress) or {})["step"] == 2, "not with each step"
 
 
 def test_a_rank_that_failed_for_its_own_reason_is_no_consequence_of_another(folder: RunFolder) -> None:

@@ -18,6 +18,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 from dpo_tui.runs.process import boot_id, is_same_process, process_start
 from dpo_tui.runs.status import STALLED_AFTER, STALLED_WITHOUT_STEP_TIME, status_of
+from dpo_tui.runs.summary import eta_of
 from tests.support.supervised_runs import edit_state, fresh_home, make, state_of, supervised, until  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -62,6 +63,22 @@ def test_a_supervised_run_is_starting_until_its_worker_speaks_and_then_running()
         _progress(folder, t=time.time())
         found = status_of(folder)
         assert (found.status, found.live, found.progress["step"]) == ("running", True, 3)
+
+
+def test_a_clock_that_was_set_back_makes_nothing_an_earlier_attempts() -> None:
+    """As on a box that asks for the time after its start: the run would be starting for an hour, with no end known."""
+    folder = _running()
+    began = time.time()
+    edit_state(folder, attempt_started_at=began)
+    now = began - 3600
+    _progress(folder, t=now)
+    lines = [{"t": now - 9 + step, "step": step, "step_seconds": 2.0} for step in range(1, 4)]
+    folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with supervised(folder):
+        found = status_of(folder, now + 1)
+        assert (found.status, found.progress["step"]) == ("running", 3)
+        assert eta_of(folder, found, now + 1) == pytest.approx(11.0)
+    assert state_of(folder).attempt_since(began + 1) == began
 
 
 def test_a_request_to_stop_shows_at_once() -> None:

@@ -74,6 +74,7 @@ def test_it_is_made_again_when_something_came_but_not_before_a_pause_and_at_once
     write_history(folder, 31, 32, 60)
     feed.poll(time.time())
     assert not diagnosis.due(1.0 + PAUSE / 2)
+    assert diagnosis.due(0.5), "the clock was set back"
     assert diagnosis.due(1e9)
     feed.about = {**feed.about, "status": "done"}
     assert diagnosis.due(1.0 + PAUSE / 2)

@@ -30,6 +30,9 @@ def test_nothing_new_costs_no_reading(tmp_path):
     now = time.time()
     feed.poll(now)
     assert not feed.has_news(now + 0.1)
+    assert feed.has_news(now - 3600), "whether it lives is asked at once after the clock was set back"
+    assert feed.read(now - 3600).about is not None
+    feed.poll(now)
     progress(folder, 3, 3)
     assert feed.has_news(now + 0.1)
 

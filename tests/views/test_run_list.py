@@ -71,3 +71,17 @@ def test_among_many_live_runs_progress_may_wait_and_a_change_of_state_does_not(h
     assert state is not None
     write_state(folders[1], State(**{**state.to_dict(), "status": "failed", "reason": "it broke"}))
     assert runs.poll(now + 12 * PAUSE_PER_LIVE_RUN + 1.1)
+
+
+def test_a_run_that_dies_is_seen_after_the_clock_was_set_back(home: Path) -> None:
+    """Nothing of its files changes: whether it lives has to be asked."""
+    folder = RunFolder(home / "runs" / "20261102-101010-bbbb")
+    begin(folder, "live")
+    run_lock.acquire(folder.lock)
+    runs = RunList()
+    now = time.time()
+    runs.poll(now)
+    run_lock.release(folder.lock)
+    assert not runs.poll(now + 0.1)
+    assert runs.poll(now - 3600)
+    assert runs.summaries[0].status == "lost"

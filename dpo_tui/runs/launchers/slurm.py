@@ -200,7 +200,7 @@ class SlurmLauncher(LocalLauncher):
                 f"it went on {allowed}, which is what requeue_limit allows" if limit else "requeue_limit is 0"
             )
         newest, _ = newest_complete(folder.checkpoints)
-        if newest is None or newest.stat().st_mtime < (state.attempt_started_at or 0.0):
+        if newest is None or newest.stat().st_mtime < (state.attempt_since(time.time()) or 0.0):
             # Another job of the same length would end in the same place, and so would each after it.
             raise RunError("no checkpoint was saved in this job's time, so another such job would get no further")
         slurm_commands.requeue(job)

@@ -43,7 +43,7 @@ class Journal:
         self.reporter = RankReporter(folder, self.rank)
         self._progress: dict[str, Any] = {"phase": "starting", "done": 0, "total": None, "unit": ""}
         self._progress_lock = threading.Lock()
-        self._written = 0.0
+        self._written_at: float | None = None  # of the monotonic clock: the other one may be set back for hours
         self._metrics = LineLog(folder.metrics, _MOST_WAITING_LINES)
         self._events = LineLog(folder.events, _MOST_WAITING_LINES)
         self._samples = LineLog(folder.samples, _MOST_WAITING_LINES)
@@ -67,8 +67,8 @@ class Journal:
 
     def phase(self, name: str) -> None:
         """Enter a phase: write an event and reset the progress. Nothing happens if the run is in it already."""
-        # `_written` is 0 before the first progress: the initial phase "starting" is entered, too.
-        if self._progress["phase"] == name and self._written:
+        # Nothing is written before the first progress: the initial phase "starting" is entered, too.
+        if self._progress["phase"] == name and self._written_at is not None:
             return
         self.event("phase", PHASES[name], phase=name)
         with self._progress_lock:
@@ -94,7 +94,7 @@ class Journal:
         # The lock is held during the write, too: a slower thread would replace a newer state with an older one.
         with self._progress_lock:
             self._progress |= {"done": done, "total": total, "unit": unit, **more}
-            if done == total or time.time() - self._written >= _PROGRESS_SECONDS:
+            if done == total or self._written_at is None or time.monotonic() - self._written_at >= _PROGRESS_SECONDS:
                 self._write_progress()
 
     def metrics(self, step: int, epoch: float | None, values: Mapping[str, float]) -> None:
@@ -155,12 +155,12 @@ class Journal:
             self.flush()
 
     def _write_progress(self) -> None:
-        self._written = time.time()
+        self._written_at = time.monotonic()
         self.reporter.heartbeat(self.current_phase, self._progress.get("step"))
         if not self.rank.is_first:
             return
         try:
-            write_json_atomic(self.folder.progress, {**self._progress, "t": self._written}, durable=False)
+            write_json_atomic(self.folder.progress, {**self._progress, "t": time.time()}, durable=False)
         except OSError as error:
             self._report_write_error(error)  # the next progress replaces this one
 
