@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +142,32 @@ def test_a_driver_whose_lock_was_deleted_ends_and_another_does_nothing_twice(two
     two.release()
     assert over(group).counts == {"done": 5}
     assert len(store.all_runs()) == 5 and {state_of(run).attempt for run in store.all_runs()} == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_driver_whose_folder_was_deleted_ends_and_leaves_nothing_there(two: Box, *, put_back: bool) -> None:
+    """Or put back from a copy, as a backup is: what is in it now, the next driver goes on with."""
+    two.hold()
+    group = two.sweep("--sweep", "beta=0.05,0.1,0.2")
+    counted(group, running=2, queued=1)
+    first = read_group_state(group)
+    copy = group.path.with_name("a copy of it")
+    shutil.copytree(group.path, copy)
+    shutil.rmtree(group.path)
+    if put_back:
+        copy.rename(group.path)
+    until(lambda: not is_same_process(first.driver_pid, first.driver_start), "the driver to end")
+    if put_back:
+        assert group_status(group).status == "lost"
+        assert read_group_state(group) == first
+    else:
+        assert not group.path.exists()
+        copy.rename(group.path)
+    assert two.run("resume", group.id, "--detach")[0] == 0
+    two.release()
+    assert over(group).counts == {"done": 3}
+    assert len(store.all_runs()) == 3 and {state_of(run).attempt for run in store.all_runs()} == {1}
 
 
 @pytest.mark.slow
