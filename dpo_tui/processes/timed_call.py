@@ -5,6 +5,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_waiting: set[int] = set()
+"""The threads that wait for a call of some `TimedCall`."""
+
+
+def is_waiting(thread: threading.Thread) -> bool:
+    """Whether a thread does nothing but wait for a call that may never return, so that nobody need wait for it."""
+    return thread.ident in _waiting
 
 
 class TimedCall:
@@ -30,12 +37,17 @@ class TimedCall:
             TimeoutError: it has not returned in time, or one that was begun as long ago has not.
             Exception: what it raised.
         """
-        if not self._turn.acquire(timeout=self.seconds):
-            raise TimeoutError(f"{self._name}: another call has not returned in {self.seconds:g} s")
+        waits = threading.get_ident()
+        _waiting.add(waits)
         try:
-            return self._made(call)
+            if not self._turn.acquire(timeout=self.seconds):
+                raise TimeoutError(f"{self._name}: another call has not returned in {self.seconds:g} s")
+            try:
+                return self._made(call)
+            finally:
+                self._turn.release()
         finally:
-            self._turn.release()
+            _waiting.discard(waits)
 
     def _made(self, call: Callable[[], T]) -> T:
         if self._hanging is not None and self._hanging.is_alive():
