@@ -13,6 +13,7 @@ import click
 
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
+from dpo_tui.processes.timed_call import is_waiting
 
 if TYPE_CHECKING:
     from dpo_tui.views.run_feed import Feed
@@ -59,6 +60,8 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
 def run_and_leave(app: Any, **options: Any) -> None:
     """Run an app, and end with it: what its threads still do is waited for a few seconds, and no longer.
 
+    A thread that waits for a driver that hangs is not waited for at all.
+
     `App.run` waits without end for threads, which Python cannot stop: one that reads data for hours, or a driver that
     hangs, would hold a terminal in which nothing is shown any more.
 
@@ -77,7 +80,8 @@ def run_and_leave(app: Any, **options: Any) -> None:
     deadline = time.monotonic() + _PATIENCE
     others = [one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon]
     for thread in others:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        if not is_waiting(thread):
+            thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in others):
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -96,9 +96,7 @@ def load_rows(
     rows = [0] * len(source.locations)
     total = 0
     example: tuple[int, Any] | None = None
-    # Of a mix, max_rows is the size of the whole.
-    most = None if source.weights else source.max_rows
-    for number, row in numbered_rows(files, most, recogniser, notes, first_rows, reading=reading):
+    for number, row in numbered_rows(files, source.rows_read, recogniser, notes, first_rows, reading=reading):
         count = len(row) if type(row) is PairRun else 1
         total += count
         rows[files[len(first_rows) - 1].part] += count
@@ -198,6 +196,8 @@ def numbered_rows(
     batches_of = reading.batches_of(recogniser) if reading else rows_with_warnings
     before = 0
     for file in files:
+        if max_rows is not None and seen >= max_rows:
+            break
         starts.append(number)
         recogniser.cells = file.kind == "csv"
         for chunk in reading.reported(chunks_of(file), before) if reading else chunks_of(file):

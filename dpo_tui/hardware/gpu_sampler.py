@@ -101,6 +101,11 @@ class Sampler:
         return readings[-1] if readings else None
 
     def _run(self) -> None:
+        self._asking_since = time.monotonic()
+        self._read_on()
+        self._asking_since = None
+
+    def _read_on(self) -> None:
         # NVML handles are valid within a session, so one session lasts as long as the thread.
         with session() as (binding, fault):
             if binding is None:

@@ -41,6 +41,9 @@ class GpuWatch:
             self._sampler.start()
             return
         reason = found.fault.reason.partition(" (")[0] if found.fault is not None else "none found"
+        if found.notes:  # there may well be one
+            self.absence = f"no answer from the GPU driver: {reason}"
+            return
         self.absence = f"no GPU: {reason}; training runs on the CPU"
 
     def stop(self) -> None:

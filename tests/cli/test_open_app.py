@@ -3,12 +3,16 @@
 import subprocess
 import sys
 
+import pytest
+
 from dpo_tui.processes.child_environment import child_environment
 
 _HELD = """
+import threading
 from textual import work
 from textual.app import App
 from dpo_tui.cli import open_app
+from dpo_tui.processes.timed_call import TimedCall
 
 class Held(App[None]):
     def on_mount(self):
@@ -17,18 +21,26 @@ class Held(App[None]):
 
     @work(thread=True)
     def hold(self):
-        while True:
-            pass
+        %s
 
-open_app._PATIENCE = 0.1
+open_app._PATIENCE = %s
 open_app.run_and_leave(Held(), headless=True)
 print("not reached: the thread goes on for ever")
 """
 
 
-def test_a_thread_that_never_ends_does_not_hold_the_app() -> None:
+@pytest.mark.parametrize(
+    ("holds", "patience"),
+    [
+        ("while True: pass", 0.1),
+        # Longer than this test may take: nobody waits for a driver that hangs.
+        ("TimedCall('asked', 1000)(threading.Event().wait)", 1000),
+    ],
+    ids=["works", "waits for a driver"],
+)
+def test_a_thread_that_never_ends_does_not_hold_the_app(holds: str, patience: float) -> None:
     ended = subprocess.run(
-        [sys.executable, "-P", "-c", _HELD],
+        [sys.executable, "-P", "-c", _HELD % (holds, patience)],
         env=child_environment(),
         capture_output=True,
         text=True,

@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -245,6 +247,21 @@ def test_a_csv_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
     path.write_text("prompt,chosen,chosen,rejected\na,b,c,d\n")
     with pytest.raises(DataError, match="2 columns called chosen"):
         load_pairs(Source(str(path)))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_records_with_two_columns_of_one_name_are_refused(tmp_path: Path, kind: str) -> None:
+    """A join in Arrow leaves them, and a record of Python would have the values of the last one."""
+    path = tmp_path / f"data.{kind}"
+    table = pa.Table.from_arrays([pa.array([text]) for text in "abcd"], ["prompt", "chosen", "chosen", "rejected"])
+    if kind == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    for read in (load_pairs, lambda source: scan(ScanRequest(source), lambda _: None)):
+        with pytest.raises(DataError, match="2 columns called chosen"):
+            read(Source(str(path)))
 
 
 @pytest.mark.parametrize("blank", ["", "\n"], ids=["fast", "line by line"])

@@ -1,19 +1,23 @@
 """Machines with GPUs of every kind: the real NVML binding on a stand-in for the driver library."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dpo_tui.demo.assets import model_dir, pairs_file
-from dpo_tui.hardware import nvml
+from dpo_tui.hardware import gpu_sampler, nvml
+from dpo_tui.hardware.nvml import NO_ANSWER
 from dpo_tui.processes.timed_call import TimedCall
 from tests.support.nvml_standin import SCENARIOS, compiler, machine
+from tests.support.supervised_runs import until
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler here to build the stand-in driver library")
 MIB = 1024**2
@@ -210,6 +214,29 @@ def test_a_gpu_lost_in_mid_sampling_becomes_a_fault_and_the_thread_lives(tmp_pat
     assert found["kept"] == 5
     assert found["busy"] is None
     assert set(found["faults"].values()) == {"lost"}
+
+
+def test_a_driver_that_does_not_even_begin_is_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPUs were listed, and then the session for their readings hangs."""
+    answer = threading.Event()
+
+    @contextlib.contextmanager
+    def mute_session() -> Iterator[tuple[None, None]]:
+        answer.wait()
+        yield None, None
+
+    monkeypatch.setattr(gpu_sampler, "session", mute_session)
+    monkeypatch.setattr(gpu_sampler, "ANSWER_DEADLINE", -1.0)
+    sampler = gpu_sampler.Sampler()
+    assert sampler.latest(0) is None
+    sampler.start()
+    until(lambda: sampler.latest(0) is not None)
+    last = sampler.latest(0)
+    assert last is not None and last.faults == {"driver": NO_ANSWER}
+    answer.set()
+    assert sampler.wait(60)
+    until(lambda: sampler.latest(0) is None)
+    sampler.stop()
 
 
 def test_a_driver_that_stops_answering_is_no_reading_and_holds_nobody(tmp_path: Path) -> None:

@@ -36,3 +36,25 @@ def test_no_other_call_is_begun_before_one_has_returned(answer: threading.Event)
             thread.join()
     timed.seconds = 60
     assert timed(lambda: 7) == 7
+
+
+def test_a_call_waits_while_that_of_another_thread_has_not_returned(answer: threading.Event) -> None:
+    """Two screens that ask at once: a driver that takes a second is none that does not answer."""
+    timed = TimedCall("asked", 60)
+    begun = threading.Event()
+    found: list[bool] = []
+
+    def first() -> bool:
+        begun.set()
+        return answer.wait()
+
+    threads = [threading.Thread(target=lambda call=call: found.append(timed(call))) for call in (first, answer.is_set)]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    # The second thread fails before this where it does not wait, as nothing else holds it.
+    threads[1].join(0.2)
+    answer.set()
+    for thread in threads:
+        thread.join()
+    assert found == [True, True]

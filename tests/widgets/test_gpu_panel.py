@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dpo_tui.hardware.nvml import NO_ANSWER, NvmlFault
+from dpo_tui.hardware.nvml import NO_ANSWER, Inventory, NvmlFault
 from dpo_tui.views.gpu_text import LONGEST, SPAN, GpuHistory, brief, compact, gpu_row, tall
+from dpo_tui.views.gpu_watch import HISTORY, GpuWatch
 from dpo_tui.views.styled_text import row_width
 from dpo_tui.widgets.gpu_panel import GpuPanel, arrange
 from tests.support.app import ended_run
@@ -174,8 +175,6 @@ def test_a_long_name_gives_way_to_numbers():
 
 
 def test_samples_are_kept_for_as_long_as_a_history_is_wide():
-    from dpo_tui.views.gpu_watch import HISTORY, GpuWatch
-
     assert HISTORY * GpuWatch()._interval >= SPAN * LONGEST
 
 
@@ -202,3 +201,12 @@ async def test_without_a_gpu_the_panel_says_so():
     panel = GpuPanel()
     async with Stage(panel).run_test(size=(60, 4)):
         assert shown(panel)[0].startswith("no GPU here")
+
+
+def test_a_driver_that_does_not_answer_is_not_called_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpo_tui.hardware.nvml.read", lambda: Inventory(fault=NO_ANSWER))
+    watch = GpuWatch()
+    watch.start()
+    assert "".join(text for text, _ in gpu_row(watch.now(), watch.absence)) == "no answer from the GPU driver"
+    assert "see whether nvidia-smi does" in watch.absence
+    assert "CPU" not in watch.absence

@@ -55,7 +55,21 @@ class PlainBatches:
         except MixedColumnsError:
             return batch
         others = [batch.rows[number] for number in _others(taken.numbers, len(batch.rows)).tolist()]
-        return RowBatch(list(_in_order(taken.numbers, taken.pairs, others)), batch.warnings)
+        run = _with_records(taken.pairs, [batch.rows[number] for number in taken.numbers.tolist()])
+        return RowBatch(list(_in_order(taken.numbers, run, others)), batch.warnings)
+
+
+def _with_records(run: PairRun, records: list[Any]) -> PairRun:
+    """Pairs whose kinds have records as the file has them: JSON has fewer types, and reports tell columns by those.
+
+    Args:
+        run: the pairs.
+        records: of each of them.
+    """
+    kinds = list(run.kinds)
+    for number, first in zip(*(found.tolist() for found in np.unique(run.kind_of, return_index=True)), strict=True):
+        kinds[number] = replace(kinds[number], record=records[first])
+    return replace(run, kinds=tuple(kinds))
 
 
 def _no_text(value: Any) -> list[str]:

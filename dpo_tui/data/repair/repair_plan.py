@@ -86,7 +86,7 @@ class PlannedRows:
 
     def __iter__(self) -> Iterator[PlannedRow]:
         recogniser = Recogniser(self._source.mapping)
-        for number, row in numbered_rows(self._files, self._source.max_rows, recogniser, []):
+        for number, row in numbered_rows(self._files, self._source.rows_read, recogniser, []):
             try:
                 items = self._form.read(row, recogniser)
             except Unreadable as problem:

@@ -82,7 +82,7 @@ class Recogniser:
     def count_rows(self, record: Record, count: int, format_name: str = "standard") -> None:
         """Count rows like a record that were read by their columns, as if each had gone through :meth:`pairs`."""
         if count:
-            binding = self._binding(record)
+            binding = self._binding(self._with_decoded_cells(record))
             self.formats[format_name] += count
             self.evidence.setdefault(format_name, binding.columns)
 

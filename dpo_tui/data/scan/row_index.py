@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,9 @@ from dpo_tui.data.source.chunks import (
     Chunk,
     LineChunk,
     RowGroupChunk,
+    RowLimit,
     TextChunk,
     chunks_of,
-    first_rows,
     read_bytes,
     rows,
 )
@@ -258,11 +258,12 @@ def _build(source: Source, files: list[DataFile], folder: Path, progress: Callab
     positions: list[RowPosition] = []
     count = 0
     written = folder / "rows.jsonl"
+    limit = RowLimit(source.rows_read)
     first_rows: list[int] = []
     with written.open("wb") as out:
         for number, file in enumerate(files):
             first_rows.append(count)
-            for chunk in _chunks(file, source):
+            for chunk in limit.of(file):
                 if isinstance(chunk, TextChunk):
                     start = out.tell()
                     out.write(chunk.data if chunk.data.endswith(b"\n") or not chunk.data else chunk.data + b"\n")
@@ -276,11 +277,6 @@ def _build(source: Source, files: list[DataFile], folder: Path, progress: Callab
     if not written.stat().st_size:
         written.unlink()
     return RowIndex(files, positions, count, written if written.exists() else None, first_rows)
-
-
-def _chunks(file: DataFile, source: Source) -> Iterator[Chunk]:
-    found = chunks_of(file)
-    return found if source.max_rows is None else first_rows(found, source.max_rows)
 
 
 def _count(chunk: Chunk) -> int:

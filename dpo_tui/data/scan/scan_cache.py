@@ -14,7 +14,7 @@ from dpo_tui.data.cache_folders import data_cache
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source
 
-VERSION = 3
+VERSION = 4
 
 
 def file_versions(files: list[DataFile]) -> list[list[Any]]:

@@ -33,7 +33,7 @@ from dpo_tui.data.scan.row_index import RowIndex, RowPosition
 from dpo_tui.data.scan.scan_cache import cache_folder
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.totals import Totals
-from dpo_tui.data.source.chunks import Chunk, LineChunk, chunks_of, first_rows
+from dpo_tui.data.source.chunks import Chunk, LineChunk, RowLimit
 from dpo_tui.data.source.locate import locate, locate_evaluation
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import DataFile, Source
@@ -103,7 +103,7 @@ class _Scan:
             self._raise_if_unusable()
         if len(self.rows) > 1:
             source = self.request.source
-            self.sources = sources_of(source.locations, self.rows, self.usable, source.weights)
+            self.sources = sources_of(source.locations, self.rows, self.usable, source.weights, source.max_rows)
             self.totals.notes += [one.note() for one in self.sources]
         report = labelled[0] if labelled else self._report(complete=True)
         if labelled:
@@ -140,7 +140,7 @@ class _Scan:
         size = self.size if all(file.packed is None and file.kind == "json" for file in self.files) else 0
         # The rows of a chunk are numbered from 0 in the process that scans it. Only here, where the parts come one
         # after the other, is it known how many rows precede them.
-        for part in self._scan_chunks(self.files, submitted):
+        for part in self._scan_chunks(self.files, self.request.source.rows_read, submitted):
             # Results come in the order in which chunks were submitted.
             file, chunk = submitted.popleft()
             self.first_rows += [self.totals.lines] * (file + 1 - len(self.first_rows))
@@ -153,10 +153,12 @@ class _Scan:
             done += chunk.end - chunk.start if isinstance(chunk, LineChunk) else 0
             self._progress("reading", min(done, size), size)
 
-    def _scan_chunks(self, files: list[DataFile], submitted: deque[tuple[int, Chunk]]) -> Iterator[ChunkStats]:
+    def _scan_chunks(
+        self, files: list[DataFile], most: int | None, submitted: deque[tuple[int, Chunk]]
+    ) -> Iterator[ChunkStats]:
         return run_in_order(
             _scan_chunk,
-            _tasks(files, self.request.source.max_rows, submitted),
+            _tasks(files, most, submitted),
             workers=self.workers,
             prepare=_make_scanner,
             arguments=(self.request.source.mapping,),
@@ -185,7 +187,7 @@ class _Scan:
         if not files:
             return None
         self.emit({"event": "progress", "phase": "comparing with the evaluation split", "done": 0, "total": 0})
-        hashes = [part.prompts for part in self._scan_chunks(files, deque())]
+        hashes = [part.prompts for part in self._scan_chunks(files, None, deque())]
         return np.unique(np.concatenate(hashes)) if hashes else None
 
     def _raise_if_unusable(self) -> None:
@@ -255,9 +257,9 @@ class _Scan:
 
 
 def _tasks(files: list[DataFile], max_rows: int | None, submitted: deque[tuple[int, Chunk]]) -> Iterator[Chunk]:
+    limit = RowLimit(max_rows)
     for number, file in enumerate(files):
-        found = chunks_of(file)
-        for chunk in found if max_rows is None else first_rows(found, max_rows):
+        for chunk in limit.of(file):
             submitted.append((number, chunk))
             yield chunk
 

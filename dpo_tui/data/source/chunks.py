@@ -6,13 +6,13 @@ with the same numbers.
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.source.archives import BLOCK_BYTES, head_of
+from dpo_tui.data.source.arrow_records import arrow_batches, record_batches, records, row_groups_in, rows_in
 from dpo_tui.data.source.dataset_splits import require_split
 from dpo_tui.data.source.encodings import encoding_of, utf8_blocks
 from dpo_tui.data.source.json_lines import (
@@ -23,9 +23,8 @@ from dpo_tui.data.source.json_lines import (
     parse_block,
     parse_block_with_warnings,
 )
-from dpo_tui.data.source.row_warnings import RowWarning, finite, not_a_number
+from dpo_tui.data.source.row_warnings import RowWarning
 from dpo_tui.data.source.source import DataFile
-from dpo_tui.errors import DataError
 
 CHUNK_BYTES = 4 << 20
 """Bytes of JSON lines in one chunk, about."""
@@ -33,8 +32,6 @@ STREAM_CHUNK_BYTES = 1 << 20
 """The same where the chunk holds the lines themselves: some wait for every process of a scan, which is sent a copy."""
 TEXT_KINDS = frozenset({"json", "csv"})
 """The kinds of files that have an encoding."""
-_MOST_BATCH_ROWS = 1024
-"""Rows of Parquet that are made objects at a time; fewer where they are long."""
 _ARROW_BATCHES = 8
 """Record batches in one chunk of an Arrow file; `datasets` writes a thousand rows in each."""
 
@@ -65,11 +62,19 @@ class TextChunk:
 
 @dataclass(frozen=True, slots=True)
 class RowGroupChunk:
-    """Record batches of an Arrow file (``stop`` excluded), or one row group of a Parquet file."""
+    """Record batches of an Arrow file, or one row group of a Parquet file.
+
+    Args:
+        path: the file.
+        start: the first batch, or the row group.
+        stop: the batch after the last one.
+        most: rows to read of them; None reads all.
+    """
 
     path: Path
     start: int
     stop: int
+    most: int | None = None
 
 
 Chunk = LineChunk | TextChunk | RowGroupChunk
@@ -84,9 +89,9 @@ def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
     if file.kind in TEXT_KINDS and (note := encoding_of(file).note):
         yield TextChunk(b"", notes=(note,))
     if file.kind == "parquet":
-        yield from (RowGroupChunk(file.path, group, group + 1) for group in range(_parquet(file.path).num_row_groups))
+        yield from (RowGroupChunk(file.path, group, group + 1) for group in range(row_groups_in(file.path)))
     elif file.kind == "arrow":
-        count = sum(1 for _ in _arrow_batches(file.path))
+        count = sum(1 for _ in arrow_batches(file.path))
         for start in range(0, count, _ARROW_BATCHES):
             yield RowGroupChunk(file.path, start, min(start + _ARROW_BATCHES, count))
     elif file.kind == "csv":
@@ -129,35 +134,41 @@ def rows_with_warnings(chunk: Chunk) -> Iterator[RowBatch]:
         yield RowBatch(*parse_block_with_warnings(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk)))
 
 
-def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
-    """Chunks up to a number of rows, blank lines not counted.
+@dataclass
+class RowLimit:
+    """Cuts the chunks of one file after the other off after a number of rows in all, blank lines not counted.
 
     Args:
-        found: the chunks of a file.
-        count: rows to keep.
+        left: rows to keep; None keeps all.
     """
-    import orjson
 
-    left = count
-    for chunk in found:
-        if left <= 0:
+    left: int | None
+
+    def of(self, file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
+        """The chunks of the next file, as :func:`chunks_of` divides it. A file of which no row is left is not read."""
+        if self.left is None:
+            yield from chunks_of(file, size)
             return
-        if isinstance(chunk, TextChunk) and chunk.notes:
-            yield TextChunk(b"", notes=chunk.notes)
-            if not chunk.data:
-                continue
-        cells = isinstance(chunk, TextChunk) and chunk.cells
+        found = chunks_of(file, size) if self.left > 0 else iter(())
+        for chunk in found:
+            yield self._cut(chunk)
+            if self.left <= 0:
+                return
+
+    def _cut(self, chunk: Chunk) -> Chunk:
+        left = self.left or 0
         if isinstance(chunk, RowGroupChunk):
-            lines = [orjson.dumps(row, default=str) for batch in rows(chunk) for row in batch]
-        else:
-            lines = lines_of(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk))
+            self.left = left - rows_in(chunk.path, chunk.start, chunk.stop)
+            return replace(chunk, most=left)
         kept: list[bytes] = []
-        for line in lines:
+        for line in lines_of(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk)):
             if left <= 0:
                 break
             kept.append(line)
             left -= bool(line.strip())
-        yield TextChunk(b"\n".join(kept) + b"\n", cells=cells)
+        self.left = left
+        cut = chunk if isinstance(chunk, TextChunk) else TextChunk(b"")
+        return replace(cut, data=b"\n".join(kept) + b"\n" if kept else b"")
 
 
 def _json_chunks(file: DataFile, size: int) -> Iterator[Chunk]:
@@ -316,81 +327,11 @@ def _end_of_line(file: Any, at: int, total: int) -> int:
     return total
 
 
-def _parquet(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is a damaged Parquet file: {reason}", hint="Copy or download it again.") from error
-
-
-def _arrow_batches(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-
-    try:
-        with pa.memory_map(str(path)) as source:
-            try:
-                reader: Any = pa.ipc.open_stream(source)
-            except pa.ArrowInvalid:
-                file = pa.ipc.open_file(source)
-                reader = (file.get_batch(number) for number in range(file.num_record_batches))
-            yield from reader
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is a damaged Arrow file: {reason}", hint="Save the dataset again.") from error
-
-
 def _row_group(chunk: RowGroupChunk) -> Iterator[RowBatch]:
-    import pyarrow as pa
-
-    if chunk.path.suffix == ".arrow":
-        for batch in islice(_arrow_batches(chunk.path), chunk.start, chunk.stop):
-            yield _records(batch, chunk.path)
-        return
-    try:
-        file = _parquet(chunk.path)
-        group = file.metadata.row_group(chunk.start)
-        rows = min(_MOST_BATCH_ROWS, CHUNK_BYTES * group.num_rows // max(group.total_byte_size, 1))
-        for batch in file.iter_batches(batch_size=max(rows, 1), row_groups=[chunk.start]):
-            yield _records(batch, chunk.path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{chunk.path} is a damaged Parquet file: {reason}", hint="Copy it again.") from error
-
-
-def _records(batch: Any, path: Path) -> RowBatch:
-    import pyarrow as pa
-
-    try:
-        found: list[Row] = batch.to_pylist()
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise DataError(f"{path} has values that cannot be read: {error}", hint="Write the file again.") from error
-    nested = [field.name for field in batch.schema if pa.types.is_nested(field.type)]
-    for row in found if nested else ():
-        if isinstance(row, dict):
-            row.update((name, _without_absent_keys(row[name])) for name in nested)
-    numbers = [field.name for field in batch.schema if "float" in str(field.type) or "double" in str(field.type)]
-    return RowBatch(found, list(_without_not_numbers(found, numbers)) if numbers else [])
-
-
-def _without_not_numbers(found: list[Row], columns: list[str]) -> Iterator[RowWarning]:
-    for number, row in enumerate(found):
-        if isinstance(row, dict):
-            named: dict[str, str] = {}
-            values = {name: finite(row[name], name, named) for name in columns}
-            if named:
-                row.update(values)
-                yield not_a_number(number, named)
-
-
-def _without_absent_keys(value: Any) -> Any:
-    """A nested value without the nulls that Arrow adds: its structs have the keys of every row, absent ones as null.
-
-    The file does not say which nulls were written on purpose; those go as well.
-    """
-    if isinstance(value, dict):
-        return {key: _without_absent_keys(one) for key, one in value.items() if one is not None}
-    return [_without_absent_keys(one) for one in value] if isinstance(value, list) else value
+    left = chunk.most
+    for batch in record_batches(chunk.path, chunk.start, chunk.stop):
+        yield RowBatch(*records(batch if left is None else batch.slice(0, left), chunk.path))
+        if left is not None:
+            left -= batch.num_rows
+            if left <= 0:
+                return

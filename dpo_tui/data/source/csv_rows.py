@@ -7,6 +7,7 @@ from itertools import chain
 from dpo_tui.data.source.encodings import utf8_blocks
 from dpo_tui.data.source.json_lines import MAX_ROW_BYTES, UNREADABLE_PREFIX
 from dpo_tui.data.source.source import DataFile
+from dpo_tui.data.source.table_header import require_different_names
 from dpo_tui.errors import DataError
 
 
@@ -35,9 +36,7 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
             f"{file.path} has names of columns that are not UTF-8",
             hint='Name its encoding with encoding = "…" (inspect: --encoding), or save the file as UTF-8.',
         )
-    if twice := sorted({name for name in header if header.count(name) > 1 and name}):
-        message = f"{file.path} has {header.count(twice[0])} columns called {twice[0]}"
-        raise DataError(message, hint="Rename or remove all but one: nobody can tell which is meant.")
+    require_different_names(header, file.path)
     held: list[bytes] = []
     held_size = 0
     while True:

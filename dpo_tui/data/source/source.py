@@ -104,6 +104,11 @@ class Source:
         return (self.location, *self.more)
 
     @property
+    def rows_read(self) -> int | None:
+        """How many rows to read at most; None reads all: of a mix, ``max_rows`` is the size of what is drawn."""
+        return None if self.weights else self.max_rows
+
+    @property
     def name(self) -> str:
         """All locations as one text."""
         return as_text(self.locations)

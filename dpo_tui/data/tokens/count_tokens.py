@@ -1,6 +1,7 @@
 """Count the tokens of all pairs in several processes: of a sample first, for an early estimate, then of all pairs."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +14,7 @@ from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Pair, Unreadable, pair_of
 from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.source.chunks import Chunk, TextChunk, chunks_of, first_rows, rows
+from dpo_tui.data.source.chunks import Chunk, RowLimit, TextChunk, rows
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.data.tokens.length_histogram import LengthHistogram, TokenFigures
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, is_kept, truncated_answers
@@ -139,23 +140,22 @@ class _Tally:
 
 def _sample(files: list[DataFile], source: Source) -> Iterator[_Task]:
     pairs_a_chunk = SAMPLED // _SAMPLE_CHUNKS
+    limit = RowLimit(source.rows_read)
     for file in files:
         size = file.path.stat().st_size
         step = max(1, size // SAMPLE_CHUNK_BYTES // _SAMPLE_CHUNKS)
-        spread = islice(_chunks(file, source, SAMPLE_CHUNK_BYTES), 0, None, step)
-        for chunk in islice(spread, _SAMPLE_CHUNKS):
+        found = limit.of(file, SAMPLE_CHUNK_BYTES)
+        for chunk in islice(islice(found, 0, None, step), _SAMPLE_CHUNKS):
             yield _Task(chunk, pairs_a_chunk)
+        if limit.left is not None:
+            deque(found, maxlen=0)  # its other rows count as well
 
 
 def _all(files: list[DataFile], source: Source) -> Iterator[_Task]:
+    limit = RowLimit(source.rows_read)
     for file in files:
-        for chunk in _chunks(file, source, _CHUNK_BYTES):
+        for chunk in limit.of(file, _CHUNK_BYTES):
             yield _Task(chunk, None)
-
-
-def _chunks(file: DataFile, source: Source, size: int) -> Iterator[Chunk]:
-    found = chunks_of(file, size)
-    return found if source.max_rows is None else first_rows(found, source.max_rows)
 
 
 def _count_chunks(

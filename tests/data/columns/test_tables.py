@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.source.source import Source
 from tests.data.columns.test_layouts import (
     ODD_TRANSCRIPTS,
     Record,
@@ -45,6 +47,11 @@ def days() -> list[datetime.datetime]:
     return [datetime.datetime(2026, 1, 1 + number % 28, tzinfo=datetime.UTC) for number in range(COUNT)]
 
 
+def uuids() -> pa.Array:
+    values = pa.array([bytes([number]) * 16 for number in range(COUNT)], pa.binary(16))
+    return pa.ExtensionArray.from_storage(pa.uuid(), values)
+
+
 def weighted(*weights: float) -> list[list[Record]]:
     weight = [weights[number % len(weights)] for number in range(COUNT)]
     return [[one | {"weight": weight[number]} for one in turns("q", f"a {number}")] for number in range(COUNT)]
@@ -63,6 +70,8 @@ TABLES: dict[str, tuple[Callable[[], pa.Table], int]] = {
     "a map": (lambda: of_columns(more=pa.array([[("a", 1)]] * COUNT, pa.map_(pa.string(), pa.int64()))), COUNT),
     "weights of messages": (lambda: pa.table({"chosen": weighted(1.0), "rejected": weighted(2.0)}), 0),
     "that are no numbers": (lambda: pa.table({"chosen": weighted(float("nan")), "rejected": weighted(2.0)}), 0),
+    "decimals that are called a score": (lambda: of_columns(score=[decimal.Decimal("1.5")] * COUNT), COUNT),
+    "UUIDs as prompts": (lambda: of_columns(prompt=uuids()), COUNT),
     "no rows": (lambda: of_columns().slice(0, 0), 0),
 }
 
@@ -141,3 +150,24 @@ def test_a_transcript_in_cells_is_read_as_by_rows(tmp_path: Path, monkeypatch: p
         table.writerows(transcripts(number).values() for number in range(9))
         table.writerow([chosen, rejected])
     assert_read_alike(path, monkeypatch)
+
+
+@pytest.mark.parametrize("cell", ['["1", "2"]', "\u3000['a']", json.dumps(turns("q", "a")), "2"])
+@pytest.mark.parametrize("column", ["scores", "label", "input", "is_tie"])
+def test_a_report_tells_columns_by_the_first_cell_as_by_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: list[int], column: str, cell: str
+) -> None:
+    """What a column that nobody reads might be depends on whether its text is a list."""
+    with (path := tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, [*texts(0), column])
+        table.writeheader()
+        table.writerows(texts(number) | {column: cell if number == 0 else "x"} for number in range(20))
+    assert_read_alike(path, monkeypatch)
+    assert taken == list(range(1, 21))
+
+
+def test_a_uuid_is_the_text_that_other_kinds_of_files_have(tmp_path: Path) -> None:
+    pq.write_table(of_columns(prompt=uuids()), path := tmp_path / "rows.parquet")
+    first, second, *_ = load_pairs(Source(str(path))).pairs
+    assert first.prompt == [{"role": "user", "content": "00000000-0000-0000-0000-000000000000"}]
+    assert second.prompt == [{"role": "user", "content": "01010101-0101-0101-0101-010101010101"}]

@@ -1,21 +1,27 @@
 """The scan runs in a child process, tells what it finds as it goes, and can be ended."""
 
 import dataclasses
+import datetime
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from dpo_tui.cli.inspect import inspect
+from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.scan import scanner as scan_module
+from dpo_tui.data.scan.row_index import open_index
 from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
@@ -274,3 +280,50 @@ def test_the_model_tells_what_training_will_drop(tmp_path: Path, tiny_model: Pat
     assert "at max_seq_length 128 training will drop 1 pair and cut" in text
     assert "keeps 95 % of the pairs whole" in text
     assert "Usable with care: 10 of 11 usable pairs fit." in text
+
+
+def groups(path: Path, records: list[Any]) -> Path:
+    """Write a Parquet file of several row groups."""
+    pq.write_table(pa.Table.from_pylist(records), path, row_group_size=7)
+    return path
+
+
+@pytest.mark.parametrize("most", [3, 10, 12, 25])
+@pytest.mark.parametrize("write", [groups, write_lines])
+def test_max_rows_counts_the_rows_of_all_files_as_training_does(
+    tmp_path: Path, tiny_model: Path, write: Callable[[Path, list[Any]], Path], most: int
+) -> None:
+    suffix = "parquet" if write is groups else "jsonl"
+    paths = [str(write(tmp_path / f"{at}.{suffix}", rows(30)[10 * at : 10 * at + 10])) for at in range(3)]
+    source = Source.of(paths, max_rows=most)
+    report = scan(ScanRequest(source, model=str(tiny_model)), lambda _: None)
+    loaded = load_pairs(source)
+    assert report.rows == report.usable == loaded.total == len(loaded.pairs) == most
+    assert [one["rows"] for one in report.sources] == [one.rows for one in loaded.sources]
+    assert report.lengths["tokens"]["prompt"]["count"] == most
+    assert open_index(source).count == most
+
+
+def test_max_rows_of_a_mix_is_the_size_of_what_is_drawn(tmp_path: Path) -> None:
+    paths = [str(write_lines(tmp_path / f"{at}.jsonl", rows(40)[20 * at : 20 * at + 20])) for at in range(2)]
+    source = Source.of(paths, weights=(1, 3), max_rows=8)
+    report = scan(ScanRequest(source), lambda _: None)
+    assert report.rows == load_pairs(source).total == 40
+    assert [one["used"] for one in report.sources] == [one.used for one in load_pairs(source).sources] == [2, 6]
+
+
+def test_max_rows_leaves_the_values_of_a_table_what_they_are(tmp_path: Path) -> None:
+    """The first rows went through JSON, where dates are texts that look like answers."""
+    days = [{**row(number), "chosen": datetime.date(2026, 1, 1 + number)} for number in range(9)]
+    source = Source(str(groups(tmp_path / "days.parquet", days)), max_rows=5)
+    for read in (load_pairs, lambda source: scan(ScanRequest(source), lambda _: None)):
+        with pytest.raises(DataError, match="`chosen` is date, not text or messages"):
+            read(source)
+
+
+def test_max_rows_does_not_shorten_what_is_held_out(tmp_path: Path) -> None:
+    """Training reads the evaluation split whole, so that each row of it can be a leak."""
+    data = write_lines(tmp_path / "data.jsonl", rows(10))
+    held_out = write_lines(tmp_path / "held_out.jsonl", [*rows(60)[50:], row(1)])
+    request = ScanRequest(Source(str(data), max_rows=5), evaluation=Source(str(held_out)))
+    assert [one.rows for one in scan(request, lambda _: None).problems if one.check == "leak"] == [[2]]

@@ -2,12 +2,9 @@
 
 import gzip
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dpo_tui.data.source.chunks import CHUNK_BYTES, STREAM_CHUNK_BYTES, LineChunk, TextChunk, chunks_of, rows
@@ -51,13 +48,3 @@ def test_a_plain_file_is_divided_into_ranges_of_several_megabytes(tmp_path: Path
     file = tmp_path / "rows.jsonl"
     file.write_text(LINES)
     assert [type(chunk) for chunk in chunks_of(data_file(file))] == [LineChunk] * (-(-len(LINES) // CHUNK_BYTES))
-
-
-def test_records_of_parquet_are_made_objects_a_few_megabytes_at_a_time(tmp_path: Path) -> None:
-    """A thousand rows of a megabyte would be a gigabyte, and as much again as text."""
-    letters = random.Random(1)
-    rows_in = [{"prompt": "".join(letters.choices("abcdefgh", k=200_000))} for _ in range(60)]
-    pq.write_table(pa.Table.from_pylist(rows_in), tmp_path / "rows.parquet", compression="none")
-    batches = [list(batch) for chunk in chunks_of(data_file(tmp_path / "rows.parquet")) for batch in rows(chunk)]
-    assert [row for batch in batches for row in batch] == rows_in
-    assert max(len(batch) for batch in batches) <= CHUNK_BYTES // 200_000
