@@ -44,12 +44,21 @@ from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.styled_text import wrap_pieces
 from dpo_tui.views.tensorboard_events import EventFileTail
 from dpo_tui.views.trainer_log import TrainerLogTail
-from tests.support.hostile_bytes import NOW, Reader, choice, scratch_folder
+from tests.support.hostile_bytes import NOW, Reader, choice, fill, one_of_each, scratch_folder
 from tests.support.hostile_folders import FOLDER_READERS, FOLDER_SEEDS
 from tests.support.hostile_words import WORD_READERS, WORD_SEEDS
 
 _CONFIGS = ("toml", "yaml", "json", "yml")
 _DATA = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "jsonl.zst", "parquet", "arrow", "txt")
+_MODEL_FILES = {
+    "config.json": b'{"model_type": "llama", "hidden_size": 64, "eos_token_id": [2, 0]}',
+    "tokenizer_config.json": b'{"eos_token": {"content": "</s>"}, "tokenizer_class": "PreTrainedTokenizerFast"}',
+    "tokenizer.json": b'{"added_tokens": [{"id": 2, "content": "</s>"}], "model": {"vocab": {"a": 0, "</s>": 2}}}',
+    "generation_config.json": b'{"do_sample": true}',
+    "model.safetensors": (54).to_bytes(8, "little")
+    + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    + bytes(4),
+}
 _RUN_FILES = ("state.json", "progress.json", "metrics.jsonl", "events.jsonl", "samples.jsonl", "receipt.json")
 
 
@@ -191,26 +200,29 @@ def replies(data: bytes) -> None:
 
 
 def model_folder(data: bytes) -> None:
-    """A model's small files."""
-    kind, content = choice(
-        data, ("config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json", "model.safetensors")
-    )
+    """A model's small files, of which one is not as it should be."""
     with scratch_folder() as folder:
-        (folder / kind).write_bytes(content)
-        if kind == "model.safetensors":
-            with contextlib.suppress(ValueError, OSError):  # of a damaged file
-                read_header(folder / kind)
-            return
+        fill(folder, _MODEL_FILES, data)
+        with contextlib.suppress(ValueError, OSError):  # of a damaged file
+            read_header(folder / "model.safetensors")
         settings = TokenizerSettings(folder)
-        for read in (
-            lambda: settings.special_tokens,
-            lambda: settings.added_tokens,
+        for texts in (
+            lambda: [*settings.special_tokens.values()],
+            lambda: [*settings.added_tokens.values()],
             lambda: settings.stop_tokens,
+        ):
+            with contextlib.suppress(DpoTuiError):
+                assert all(isinstance(one, str) for one in texts())
+        for read in (
             lambda: settings.has_token("x"),
+            lambda: settings.lacks_padding or settings.lacks_end,
             lambda: ModelFolder(folder, str(folder)).config,
         ):
             with contextlib.suppress(DpoTuiError):
                 read()
+        for token in (None, "a", "<s>", "</s>"):
+            with contextlib.suppress(DpoTuiError):
+                assert isinstance(settings.id_of(token), int | None)
 
 
 def tool_output(data: bytes) -> None:
@@ -344,10 +356,11 @@ SEEDS: dict[str, list[bytes]] = {
         b"120",
     ],
     "model_folder": [
-        b'\x00{"model_type": "llama", "hidden_size": 64, "eos_token_id": [2], "text_config": {"eos_token_id": 1}}',
-        b'\x01{"eos_token": {"content": "</s>"}, "added_tokens_decoder": {"0": {"content": "<s>", "special": true}}}',
-        b'\x02{"added_tokens": [{"id": 1, "content": "x"}], "model": {"vocab": {"a": 0}}}',
-        b"\x04" + (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32"}}',
+        *one_of_each(_MODEL_FILES),
+        b'\x00{"model_type": "llama", "text_config": {"eos_token_id": 2}}',
+        b'\x01{"eos_token": "</s>", "added_tokens_decoder": {"0": {"content": "<s>", "special": true}}}',
+        b'\x02{"model": {"vocab": [["a", -1.5], ["b", -2], ["</s>", 0]]}}',
+        b'\x03{"eos_token_id": 2}',
     ],
     "tool_output": [b"hf_abcdefghijklmnopqrstuvwxyz012345 \xc2\x9b31m"],
     "settings_file": [b'theme = "dark"\nbell = true\n[keys]\n"app.quit" = "x"\n'],

@@ -105,9 +105,9 @@ class TokenizerSettings:
         if isinstance(entries, dict) and entries:
             known = [(int(number), entry) for number, entry in entries.items() if isinstance(entry, dict)]
         else:
-            known = [(entry["id"], entry) for entry in self._tokenizer.get("added_tokens") or ()]
+            known = [(_number(entry["id"]), entry) for entry in self._tokenizer.get("added_tokens") or ()]
         known.sort(key=lambda item: not item[1].get("special"))
-        return {number: str(entry.get("content")) for number, entry in known}
+        return {number: _text(entry["content"]) for number, entry in known}
 
     @cached_property
     @_or_refuse
@@ -140,9 +140,9 @@ class TokenizerSettings:
     def _vocabulary(self) -> dict[str, int]:
         vocabulary = (self._tokenizer.get("model") or {}).get("vocab")
         if isinstance(vocabulary, dict):
-            return vocabulary
+            return {text: _number(number) for text, number in vocabulary.items()}
         if isinstance(vocabulary, list):  # of a unigram model: pairs of text and score
-            return {entry[0]: number for number, entry in enumerate(vocabulary)}
+            return {_text(entry[0]): number for number, entry in enumerate(vocabulary)}
         return {}
 
     @cached_property
@@ -209,6 +209,20 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}", hint="Download the model's tokenizer again.") from error
     return loaded if isinstance(loaded, dict) else {}
+
+
+def _number(value: Any) -> int:
+    """Return the id of a token; what is no number would be compared with ids, or written as one, later."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"a token's id is of the type {type(value).__name__}")
+    return value
+
+
+def _text(value: Any) -> str:
+    """Return the text of a token."""
+    if not isinstance(value, str):
+        raise TypeError(f"a token's text is of the type {type(value).__name__}")
+    return value
 
 
 def _some(tokens: Any) -> str:
