@@ -2,6 +2,8 @@
 
 _HTTP_LIBRARY_ERRORS = {"TransportError", "RequestException"}
 """Base classes of connection errors in httpx and in requests, by name: only one of the two is installed."""
+_ERRORS_OF_CONNECTIONS = {"ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "CloseError", "RemoteProtocolError"}
+"""Errors after a connection was made, of httpx and of httpx2, by name."""
 
 
 def http_status(error: Exception) -> int | None:
@@ -19,6 +21,11 @@ def is_unreachable(error: Exception) -> bool:
         return False
     names = {base.__name__ for base in type(error).__mro__}
     return isinstance(error, OSError) or bool(names & _HTTP_LIBRARY_ERRORS)
+
+
+def had_connection(error: Exception) -> bool:
+    """Whether an error came after somebody had taken the connection, and then gave no answer, or half of one."""
+    return bool({base.__name__ for base in type(error).__mro__} & _ERRORS_OF_CONNECTIONS)
 
 
 def first_line(error: Exception) -> str:

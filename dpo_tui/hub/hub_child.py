@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.hub.cache import hub_cache
-from dpo_tui.hub.client_errors import first_line, is_unreachable
+from dpo_tui.hub.client_errors import first_line, had_connection, is_unreachable
 from dpo_tui.hub.repository import MODEL_FILES
 
 _SECONDS = 0.5
 """Between two messages about a download."""
 _CONNECT_SECONDS = 10.0
+_ANSWER_SECONDS = 3.0
+"""For the answer to a question whose answer does not matter."""
 
 
 def main() -> None:
@@ -54,15 +56,22 @@ def _search(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_hub() -> None:
-    """Ask the hub for nothing, once: a search is repeated for 23 seconds where there is no network.
+    """Connect to the hub once: a search is repeated for 23 seconds where there is no network.
+
+    What it answers does not matter, nor whether it does: a mirror may know nothing but searches and files.
 
     Raises:
-        Exception: what the client raises where the hub cannot be reached.
+        Exception: what the client raises where there is no connection.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
-    get_session().head(constants.ENDPOINT, timeout=_CONNECT_SECONDS)
+    seconds = _CONNECT_SECONDS, _ANSWER_SECONDS, _CONNECT_SECONDS, _CONNECT_SECONDS  # to connect, read, write, and wait
+    try:
+        get_session().head(constants.ENDPOINT, timeout=seconds, follow_redirects=False)
+    except Exception as error:
+        if not had_connection(error):
+            raise
 
 
 def _download(request: dict[str, Any]) -> dict[str, Any]:

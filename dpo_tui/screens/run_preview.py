@@ -56,13 +56,17 @@ class RunPreview(Vertical):
         self.set_interval(POLL, self._poll)
 
     def show_run(self, folder: RunFolder | None) -> None:
-        """Show another run; None for none. With a key held down those that the cursor passes are not read.
+        """Show a run, or go on with it; None for none. With a key held down those that the cursor passes are not read.
 
         Args:
             folder: the run.
         """
+        if self.reader is not None and self.reader.feed.folder == folder:
+            return
         self.reader = self.diagnosis = None
-        if folder is not None:
+        if folder is None:
+            self.visible = False
+        else:
             from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 
             self.reader = FeedReader(RunFeed(folder))
@@ -88,6 +92,7 @@ class RunPreview(Vertical):
         if self.reader is None or not self._full_screen.is_front:
             return
         feed = self.reader.feed
+        self.visible = True
         self.query_one("#preview-title", TitleRow).show(header(feed))
         advice = self.diagnosis.advice if self.diagnosis is not None else ()
         self.query_one("#preview-advice", AdviceLine).show(advice_sentence(feed, advice))

@@ -161,6 +161,7 @@ class RunsScreen(GroupActionsScreen):
         table = self.query_one(RunTable)
         table.empty_text = NOTHING_FOUND if self._filter else FIRST_STEPS if self._runs.loaded else NOT_LOADED
         table.show([row_of(row, time.time(), self._selected, unfolded, in_group) for row in self._rows])
+        self._preview_cursor()
         self._show_title()
         self.refresh_bindings()
 
@@ -230,12 +231,15 @@ class RunsScreen(GroupActionsScreen):
         self._open_preview_of_cursor()
 
     def _open_preview_of_cursor(self) -> None:
+        self._preview_cursor()
         self._show_title()
+        self.refresh_bindings()
+
+    def _preview_cursor(self) -> None:
         run, group = self._run_at_cursor(), self._group_at_cursor()
-        if group is not None and group.runs:  # the one that is ahead stands for them
+        if group is not None and group.runs:  # the one that is ahead stands for them; by now it may be another one
             run = max(group.runs, key=lambda one: one.held_out or 0.0)
         self.query_one(RunPreview).show_run(None if run is None else run.folder)
-        self.refresh_bindings()
 
     def on_feed_read(self, message: FeedRead) -> None:
         """Pass on what was read of the previewed run."""

@@ -36,6 +36,13 @@ def test_a_search_gives_names_downloads_and_what_is_gated_and_shows_the_token(hu
     assert "Bearer hf_ofNobody" in hub.tokens
 
 
+@pytest.mark.parametrize("to_head", [302, 401, 404, 405, 500, 503, "close", "silence"])
+def test_a_mirror_that_knows_nothing_but_searches_is_searched(hub: HubServer, to_head: int | str) -> None:
+    hub.to_head = to_head
+    with HubProcess() as process:
+        assert [one.name for one in process.search("small", 20)] == ["org/small-chat"]
+
+
 def test_a_download_counts_its_bytes_and_leaves_files_that_no_run_reads(hub: HubServer, tmp_path: Path) -> None:
     hub.bytes_a_second = 200_000
     with HubProcess() as process:

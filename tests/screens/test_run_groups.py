@@ -15,6 +15,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, read_state, write_state
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
+from dpo_tui.screens.run_preview import RunPreview
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.run_table import RunTable
 from tests.support.app import ended_run, screen_text, until
@@ -132,3 +133,40 @@ async def test_a_wrong_group_is_a_row_that_says_so(home, sweep):
     async with app().run_test(size=(120, 30)) as pilot:
         await until(pilot, lambda: any("unknown" in line for line in screen_text(pilot).splitlines()))
         assert "alone" in names(pilot)
+
+
+async def test_a_group_without_a_run_has_no_preview_of_the_run_above_it(home):
+    members = (GroupMember(1, "tiny-1", {"beta": 0.1}),)
+    group = create_group(GroupPlan("", "tiny", settings=["beta"], members=members), [""])
+    write_json_atomic(group.state, GroupState("running", "", driver_pid=1, runs={}).to_dict())
+    ended_run(home, "20261001-101010-aaaa", "alone")
+    async with app().run_test(size=(80, 30)) as pilot:
+        await until(pilot, lambda: len(names(pilot)) == 2)
+        preview, table = pilot.app.screen.query_one(RunPreview), pilot.app.screen.query_one(RunTable)
+        for _ in range(2):
+            table.cursor = "20261001-101010-aaaa"
+            await until(pilot, lambda: screen_text(pilot).count("alone") == 2)
+            table.cursor = group.id
+            await until(pilot, lambda: preview.reader is None)
+            await until(pilot, lambda: screen_text(pilot).count("alone") == 1)
+
+
+async def test_the_preview_of_a_group_is_of_the_run_that_is_ahead_by_now(home):
+    """The cursor stays, and a run of the group starts, and then another one gets better."""
+    members = tuple(GroupMember(number, f"tiny-{number}", {"beta": number / 10}) for number in (1, 2))
+    group = create_group(GroupPlan("", "tiny", settings=["beta"], members=members), ["", ""])
+
+    def started(member: GroupMember, accuracy: float) -> None:
+        run = ended_run(home, IDS[member.number - 1], member.name, steps=60)
+        change(run, group={"id": group.id, "kind": "sweep", "member": member.number, "values": member.values})
+        with run.metrics.open("a") as stream:
+            stream.write(json.dumps({"t": 0.0, "step": 60, "eval_rewards/accuracies": accuracy}) + "\n")
+        runs = {str(number): IDS[number - 1] for number in range(1, member.number + 1)}
+        write_json_atomic(group.state, GroupState("running", "", driver_pid=1, runs=runs).to_dict())
+
+    async with app().run_test(size=(80, 30)) as pilot:
+        await until(pilot, lambda: len(names(pilot)) == 1)
+        for member, accuracy in zip(members, (0.6, 0.9), strict=True):
+            assert member.name not in screen_text(pilot)
+            started(member, accuracy)
+            await until(pilot, lambda name=member.name: name in screen_text(pilot))

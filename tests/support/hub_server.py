@@ -22,6 +22,8 @@ class HubServer:
         models: files of each model by its id.
         gated: ids of models that want a token with a licence.
         silent: whether requests are taken and never answered.
+        to_head: how requests for headers alone are answered: by a status, by the status 302 to where nobody listens, by
+            no answer at the end of the connection ("close"), by none at all ("silence"); None for as others.
         bytes_a_second: how fast files are sent; 0 for at once.
         asked: paths with their queries, in order.
         tokens: authorisations that were shown.
@@ -31,6 +33,7 @@ class HubServer:
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     silent: bool = False
+    to_head: int | str | None = None
     bytes_a_second: int = 0
     asked: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
@@ -49,7 +52,14 @@ def hub_server() -> Iterator[HubServer]:
             pass
 
         def do_HEAD(self) -> None:
-            self._answer(with_body=False)
+            if hub.to_head is None:
+                self._answer(with_body=False)
+            elif hub.to_head == "silence":
+                ended.wait(60)
+            elif hub.to_head == "close":
+                self.close_connection = True
+            else:
+                self._send(int(hub.to_head), b"", {"Location": "http://127.0.0.1:9/"})
 
         def do_GET(self) -> None:
             self._answer(with_body=True)
