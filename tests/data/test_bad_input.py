@@ -307,3 +307,21 @@ def test_a_column_for_every_row_does_not_fill_the_memory(tmp_path: Path) -> None
     for number in range(1000):
         recogniser.pairs({**row(number), f"column {number}": 1})
     assert recogniser.bindings_held <= 256
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"), [("data.csv", r'"a \"b\" c"'), ("data.csv", '"a" b'), ("data.tsv", '"Hello," he said')]
+)
+def test_a_cell_whose_quotes_would_be_dropped_is_no_text_to_train_on(tmp_path: Path, name: str, cell: str) -> None:
+    rows_of = [["prompt", "chosen", "rejected"], ["a", "b", "c"], ["d", "e", cell], ["g", '"say ""h"""', 'i "j"']]
+    delimiter = "\t" if name.endswith("tsv") else ","
+    path = tmp_path / name
+    path.write_text("".join(delimiter.join(cells) + "\n" for cells in rows_of))
+    loaded = load_pairs(Source(str(path)))
+    assert [(one.row, one.message.partition(":")[0]) for one in loaded.dropped] == [(2, "text follows a closing quote")]
+    assert [(one.chosen[0]["content"], one.rejected[0]["content"]) for one in loaded.pairs] == [
+        ("b", "c"),
+        ('say "h"', 'i "j"'),
+    ]
+    report = inspected(path)
+    assert report is not None and report.usable == 2

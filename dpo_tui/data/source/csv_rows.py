@@ -26,7 +26,8 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
     lines = _text_lines(blocks)
     first = next(lines, "")
     delimiter = "\t" if ".tsv" in file.path.suffixes else max(",;\t|", key=first.count)
-    table = csv.reader(chain([first], lines), delimiter=delimiter)
+    # Not strict, it would drop quotes and keep what follows: `"a \"b"` and a TSV's `"a" b` would be other texts.
+    table = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(table)]
     except (csv.Error, StopIteration) as error:
@@ -45,7 +46,7 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
         except StopIteration:
             break
         except csv.Error as error:
-            held.append(UNREADABLE_PREFIX + str(error).encode())
+            held.append(UNREADABLE_PREFIX + _reason(error).encode())
             continue
         if not record:
             continue
@@ -63,6 +64,14 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
             held, held_size = [], 0
     if held:
         yield b"\n".join(held) + b"\n"
+
+
+def _reason(error: csv.Error) -> str:
+    """What is wrong with a record, in words."""
+    text = str(error)
+    if "expected after" in text:
+        return "text follows a closing quote: quotes in a quoted cell are written twice, and a cell is quoted whole"
+    return "a quote is not closed" if "unexpected end of data" in text else text
 
 
 def _json_line(header: list[str], record: list[str]) -> bytes:

@@ -11,7 +11,7 @@ LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 INTERMEDIATE = ("intermediate_size", "n_inner", "ffn_hidden_size", "ffn_dim", "block_ff_dim")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-MOST_LAYERS = 10_000
+MOST_LAYERS = 1_000
 LARGEST_SIZE = 100_000_000
 """Numbers that no model comes near: a damaged or hostile file would have every layer counted for hours."""
 ACTIVE_EXPERTS = ("num_experts_per_tok", "top_k_experts", "moe_top_k", "num_experts_per_token")

@@ -122,7 +122,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "an encoder and a decoder": ({"model_type": "t5", "is_encoder_decoder": True}, "is not a language model"),
     "a reward model": ({"architectures": ["LlamaForSequenceClassification"]}, "classifier or reward model"),
     "a size in words": ({"hidden_size": "64"}, "hidden_size = '64' is no size"),
-    "more layers than can be counted": ({"num_hidden_layers": 10**12}, "num_hidden_layers = 1000000000000 is no size"),
+    "more layers than can be counted": ({"num_hidden_layers": 1001}, "num_hidden_layers = 1001 is no size"),
     "a negative size": ({"num_hidden_layers": -2}, "num_hidden_layers = -2 is no size"),
 }
 
