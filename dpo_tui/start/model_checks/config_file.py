@@ -10,6 +10,10 @@ from dpo_tui.start.model_checks.own_code import brings_code, require_trusted_cod
 from dpo_tui.start.model_checks.worker_packages import WorkerPackages
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_OTHERS = {
+    **dict.fromkeys(("num_key_value_heads", "head_dim", "max_position_embeddings"), "number"),
+    "tie_word_embeddings": "true or false",
+}
 _NO_LANGUAGE_MODEL = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering)$")
 
 
@@ -56,6 +60,11 @@ def check_config_file(folder: ModelFolder, config: Config, packages: WorkerPacka
         )
         if wrong:
             raise folder.error(f"config.json: {name} = {size!r} is no size", folder.download_again("config.json"))
+    # Whether weights fit does not depend on these, so that transformers would be the first to refuse them.
+    for name, what in _OTHERS.items():
+        value = folder.text_config.get(name)
+        if isinstance(value, str | dict):
+            raise folder.error(f"config.json: {name} = {value!r} is no {what}", folder.download_again("config.json"))
     return notes
 
 

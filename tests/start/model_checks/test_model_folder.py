@@ -123,6 +123,8 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "a reward model": ({"architectures": ["LlamaForSequenceClassification"]}, "classifier or reward model"),
     "a size in words": ({"hidden_size": "64"}, "hidden_size = '64' is no size"),
     "more layers than can be counted": ({"num_hidden_layers": 1001}, "num_hidden_layers = 1001 is no size"),
+    "a limit in words": ({"max_position_embeddings": "many"}, "max_position_embeddings = 'many' is no number"),
+    "a switch in words": ({"tie_word_embeddings": "no"}, "tie_word_embeddings = 'no' is no true or false"),
     "a negative size": ({"num_hidden_layers": -2}, "num_hidden_layers = -2 is no size"),
 }
 
