@@ -12,7 +12,7 @@ import pytest
 from dpo_tui.app import DpoTui
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, write_state
-from dpo_tui.screens import runs_screen
+from dpo_tui.screens import run_preview
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.feed_reader import FeedReader
@@ -149,7 +149,7 @@ async def test_runs_laid_over_a_run_whose_history_is_being_read_leave_it_whole(h
 async def test_moving_the_cursor_while_histories_are_being_read_leaves_them_whole(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_screen, "PREVIEW_POLL", 0.02)  # many looks for news while a history is being read
+    monkeypatch.setattr(run_preview, "POLL", 0.02)  # many looks for news while a history is being read
     long_run(home, "20261101-101010-aaaa")
     long_run(home, "20261101-101011-bbbb", 60_000)  # under the cursor first, and read before the other one is
     async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 30)) as pilot:
