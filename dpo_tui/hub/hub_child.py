@@ -21,6 +21,8 @@ _SECONDS = 0.5
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 3.0
 """For the answer to a question whose answer does not matter."""
+_mute_endpoints: set[str] = set()
+"""Those that took a connection and gave no answer: they would cost `_ANSWER_SECONDS` before each search."""
 
 
 def main() -> None:
@@ -66,12 +68,15 @@ def _require_hub() -> None:
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
+    if constants.ENDPOINT in _mute_endpoints:
+        return
     seconds = _CONNECT_SECONDS, _ANSWER_SECONDS, _CONNECT_SECONDS, _CONNECT_SECONDS  # to connect, read, write, and wait
     try:
         get_session().head(constants.ENDPOINT, timeout=seconds, follow_redirects=False)
     except Exception as error:
         if not had_connection(error):
             raise
+        _mute_endpoints.add(constants.ENDPOINT)
 
 
 def _download(request: dict[str, Any]) -> dict[str, Any]:

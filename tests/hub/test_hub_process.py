@@ -43,6 +43,16 @@ def test_a_mirror_that_knows_nothing_but_searches_is_searched(hub: HubServer, to
         assert [one.name for one in process.search("small", 20)] == ["org/small-chat"]
 
 
+@pytest.mark.parametrize(("to_head", "heads"), [("silence", 1), ("close", 1), (404, 2)])
+def test_a_mirror_that_gives_no_answer_to_it_is_not_asked_again(hub: HubServer, to_head: int | str, heads: int) -> None:
+    """It would cost three seconds before each search."""
+    hub.to_head = to_head
+    with HubProcess() as process:
+        for _ in range(2):
+            process.search("small", 20)
+    assert hub.heads == heads
+
+
 def test_a_download_counts_its_bytes_and_leaves_files_that_no_run_reads(hub: HubServer, tmp_path: Path) -> None:
     hub.bytes_a_second = 200_000
     with HubProcess() as process:

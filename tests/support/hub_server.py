@@ -24,6 +24,7 @@ class HubServer:
         silent: whether requests are taken and never answered.
         to_head: how requests for headers alone are answered: by a status, by the status 302 to where nobody listens, by
             no answer at the end of the connection ("close"), by none at all ("silence"); None for as others.
+        heads: requests for headers alone, however they were answered.
         bytes_a_second: how fast files are sent; 0 for at once.
         asked: paths with their queries, in order.
         tokens: authorisations that were shown.
@@ -34,6 +35,7 @@ class HubServer:
     gated: set[str] = field(default_factory=set)
     silent: bool = False
     to_head: int | str | None = None
+    heads: int = 0
     bytes_a_second: int = 0
     asked: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
@@ -52,6 +54,7 @@ def hub_server() -> Iterator[HubServer]:
             pass
 
         def do_HEAD(self) -> None:
+            hub.heads += 1
             if hub.to_head is None:
                 self._answer(with_body=False)
             elif hub.to_head == "silence":

@@ -10,7 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from dpo_tui.data.columns.columnar_decoder import MixedColumnsError
-from dpo_tui.data.columns.raw_lines import RawLines
+from dpo_tui.data.columns.raw_lines import RawLines, RawRows
 from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.source.chunks import Chunk, RowBatch, RowGroupChunk, TextChunk, read_bytes, rows_with_warnings
@@ -55,21 +55,21 @@ class PlainBatches:
         except MixedColumnsError:
             return batch
         others = [batch.rows[number] for number in _others(taken.numbers, len(batch.rows)).tolist()]
-        run = _with_records(taken.pairs, [batch.rows[number] for number in taken.numbers.tolist()])
+        run = _with_records(taken, batch.rows)
         return RowBatch(list(_in_order(taken.numbers, run, others)), batch.warnings)
 
 
-def _with_records(run: PairRun, records: list[Any]) -> PairRun:
+def _with_records(taken: RawRows, records: list[Any]) -> PairRun:
     """Pairs whose kinds have records as the file has them: JSON has fewer types, and reports tell columns by those.
 
     Args:
-        run: the pairs.
-        records: of each of them.
+        taken: the pairs, and the numbers of their records.
+        records: those of the batch.
     """
-    kinds = list(run.kinds)
-    for number, first in zip(*(found.tolist() for found in np.unique(run.kind_of, return_index=True)), strict=True):
-        kinds[number] = replace(kinds[number], record=records[first])
-    return replace(run, kinds=tuple(kinds))
+    kinds = list(taken.pairs.kinds)
+    for kind, first in zip(*np.unique(taken.pairs.kind_of, return_index=True), strict=True):
+        kinds[kind] = replace(kinds[kind], record=records[taken.numbers[first]])
+    return replace(taken.pairs, kinds=tuple(kinds))
 
 
 def _no_text(value: Any) -> list[str]:

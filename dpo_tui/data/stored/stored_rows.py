@@ -207,11 +207,11 @@ class StoredRows(Sequence[Item], Generic[Item]):
             yield from (_keys_of(batch.column("prompt"), key_of, key) for batch in self.batches)
             return
         for batch in self.batches:
-            keys = _keys_of_conversations(batch.column("messages"), key)
-            for place, found in enumerate(keys):
-                if found is None:
-                    keys[place] = key_of(prompt_of(next(self._items(batch.slice(place, 1)))))
-            yield b"".join(filter(None, keys))
+
+            def key_at(place: int, batch: pa.RecordBatch = batch) -> bytes:
+                return key_of(prompt_of(next(self._items(batch.slice(place, 1)))))
+
+            yield _keys_of_conversations(batch.column("messages"), key_at, key)
 
     def _fixed(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         """A column of values of one size."""
@@ -287,21 +287,23 @@ def _keys_of(prompts: pa.Array, key_of: Callable[[Any], bytes], key: bytes) -> b
     )
 
 
-def _keys_of_conversations(conversations: pa.Array, key: bytes) -> list[bytes | None]:
-    """The key of all but the last message of each conversation; None for one that is not plain, or has no two."""
+def _keys_of_conversations(conversations: pa.Array, key_at: Callable[[int], bytes], key: bytes) -> bytes:
+    """The keys of all but the last message of each conversation of a batch, one after the other.
+
+    Args:
+        conversations: their cells.
+        key_at: returns the key of a row by its place, for one that is not plain or has no two messages.
+        key: of the hash.
+    """
     data, offsets = memoryview(conversations.buffers()[2]), offsets_of(conversations).tolist()
     plain = pc.starts_with(conversations, PLAIN_MARK).to_pylist()
-    found: list[bytes | None] = []
-    for is_plain, start, end in zip(plain, offsets, offsets[1:], strict=False):
+    found: list[bytes] = []
+    for place, (is_plain, start, end) in enumerate(zip(plain, offsets, offsets[1:], strict=False)):
         cell = bytes(data[start + len(PLAIN_MARK) : end])
         last = cell.rfind(_NEXT_MESSAGE) if is_plain else -1
-        if last < 0:
-            found.append(None)
-            continue
-        hashed = hashlib.blake2b(cell[:last], digest_size=HASH_BYTES, key=key)
-        hashed.update(b"]")
-        found.append(hashed.digest())
-    return found
+        prompt = cell[:last] + b"]"
+        found.append(key_at(place) if last < 0 else hashlib.blake2b(prompt, digest_size=HASH_BYTES, key=key).digest())
+    return b"".join(found)
 
 
 def _content_hashes(conversations: list[pa.Array]) -> bytes:
